@@ -1,0 +1,1 @@
+"""Benchmarks: paired accuracy statistics, latency and the environment they were measured in."""

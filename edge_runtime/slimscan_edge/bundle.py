@@ -1,0 +1,295 @@
+"""The bundle: one file that holds a model and all that is needed to run it and to trust it.
+
+A bundle is a zip of stored (uncompressed) members, `NAME-VERSION.slimscan`, whose first member
+`manifest.json` lists every other member with size and SHA-256. It is read once: what was hashed is what is
+loaded. Anything unexpected is refused before the model is parsed.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from slimscan_edge.errors import BundleError, InputError
+from slimscan_edge.interpreter import TensorSpec
+from slimscan_edge.operating_point import OperatingPoint
+from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_edge.records import from_mapping
+
+SCHEMA_VERSION = 1
+SUFFIX = ".slimscan"
+MANIFEST = "manifest.json"
+MODEL = "model.tflite"
+CARD = "card.html"
+MAX_BUNDLE_BYTES = 64 * 2**20
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
+_MEMBER = re.compile(r"(model\.tflite|card\.html|golden/[a-z0-9_-]+\.(png|json))")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Size and SHA-256 (hexadecimal) of one file inside a bundle."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """One gate as it was decided at export.
+
+    Attributes:
+        name: What was compared ("new misses").
+        verdict: `PASS`, `FAIL` or `INCONCLUSIVE`.
+        measured: The figure and its bound, in words.
+        allowed: What it had to keep to, in words.
+    """
+
+    name: str
+    verdict: Verdict
+    measured: str
+    allowed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All that a bundle says of itself.
+
+    Attributes:
+        name: Lower-case name of the model.
+        version: Semantic version of the model.
+        labels: Names of the negative and the positive class.
+        input: The model's input; uint8 raw pixels `[1, H, W, C]`.
+        outputs: The model's outputs in the file's order.
+        output_roles: What each output is: `logits` `[1, K]` or `evidence` `[1, h, w, K]`.
+        preprocess: How an image becomes the input.
+        operating_point: How a logit becomes a decision.
+        verdict: Of all gates together.
+        gates: Each gate's result.
+        training_data: Description, attribution and licence of the training images.
+        intended_use: What the model is for, and what it is not.
+        tools: Version of each tool that made the bundle.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, str]
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    output_roles: tuple[str, ...]
+    preprocess: PreprocessSpec
+    operating_point: OperatingPoint
+    verdict: Verdict
+    gates: tuple[GateResult, ...]
+    training_data: Mapping[str, str]
+    intended_use: str
+    tools: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name is {self.name!r}, expected lower-case letters, digits, - and _")
+        if not _VERSION.fullmatch(self.version):
+            raise ValueError(f"version is {self.version!r}, expected a semantic version such as 0.1.0")
+        if len(self.labels) != 2:
+            raise ValueError(f"got {len(self.labels)} labels, expected the negative and the positive one")
+        if sorted(self.output_roles) != ["evidence", "logits"] or len(self.outputs) != 2:
+            raise ValueError(f"outputs are {self.output_roles}, expected one 'logits' and one 'evidence'")
+        spec = self.preprocess
+        if self.input.dtype != "uint8" or self.input.shape != (1, spec.height, spec.width, spec.channels):
+            raise ValueError(f"the model's input {self.input} does not fit the preprocessing {spec}")
+
+    @property
+    def bundle_id(self) -> str:
+        """`NAME-VERSION`, as in the file's name."""
+        return f"{self.name}-{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle in memory, verified.
+
+    Attributes:
+        manifest: What it says of itself.
+        members: Every file but the manifest, by name.
+        sha256: Of the whole file, hexadecimal.
+    """
+
+    manifest: Manifest
+    members: Mapping[str, bytes]
+    sha256: str
+
+    @property
+    def model(self) -> bytes:
+        """The bytes of the `.tflite` model."""
+        return self.members[MODEL]
+
+
+def read_bundle(path: str | os.PathLike[str], *, allow_failed: bool = False) -> Bundle:
+    """Read and verify a bundle.
+
+    Args:
+        path: A `.slimscan` file.
+        allow_failed: Accept a bundle whose gates did not pass.
+
+    Raises:
+        BundleError: It is absent, damaged, of another schema version, holds a member too few or too many,
+            or its gates did not pass and `allow_failed` is False.
+    """
+    name = os.fspath(path)
+    try:
+        if os.path.getsize(path) > MAX_BUNDLE_BYTES:
+            raise BundleError(f"{name} is larger than a bundle can be ({MAX_BUNDLE_BYTES // 2**20} MiB)")
+        raw = Path(path).read_bytes()
+    except OSError as exc:
+        raise BundleError(f"bundle {name} cannot be read ({exc.strerror or exc})") from exc
+    bundle = parse_bundle(raw, name=name)
+    if bundle.manifest.verdict != "PASS" and not allow_failed:
+        raise BundleError(
+            f"bundle {name} did not pass its gates (verdict {bundle.manifest.verdict}); "
+            "take one that did, or say --allow-failed to run it all the same"
+        )
+    return bundle
+
+
+def parse_bundle(raw: bytes, *, name: str) -> Bundle:
+    """Verify the bytes of a bundle, whatever its verdict.
+
+    Args:
+        raw: The whole file.
+        name: What to call it in messages.
+
+    Raises:
+        BundleError: As for `read_bundle`.
+    """
+    members = _unzip(raw, name)
+    try:
+        table = json.loads(members.pop(MANIFEST))
+    except KeyError as exc:
+        raise BundleError(f"{name} has no {MANIFEST}; it is not a slimscan bundle") from exc
+    except (ValueError, RecursionError) as exc:
+        raise BundleError(f"{name}: {MANIFEST} is not JSON ({exc})") from exc
+    if not isinstance(table, dict) or table.get("schema_version") != SCHEMA_VERSION:
+        got = table.get("schema_version") if isinstance(table, dict) else None
+        raise BundleError(
+            f"{name} has schema version {got!r}, this slimscan reads {SCHEMA_VERSION}; update slimscan or the bundle"
+        )
+    try:
+        _check_members(table.pop("members", None), members, name)
+        del table["schema_version"]
+        manifest = _manifest_from(table, name)
+    except BundleError:
+        raise
+    except (InputError, TypeError, ValueError, KeyError, AttributeError) as exc:
+        raise BundleError(f"{name}: the manifest does not hold what it should ({exc})") from exc
+    return Bundle(manifest=manifest, members=members, sha256=hashlib.sha256(raw).hexdigest())
+
+
+def write_bundle(path: str | os.PathLike[str], manifest: Manifest, members: Mapping[str, bytes]) -> str:
+    """Write a bundle whole or not at all; the same content gives the same bytes.
+
+    Args:
+        path: The file to write; replaced only when all of it is on disk.
+        manifest: What it says of itself.
+        members: Every file but the manifest, by name; `model.tflite` among them.
+
+    Returns:
+        SHA-256 of the file, hexadecimal.
+
+    Raises:
+        BundleError: A member's name is not allowed, or the model is absent.
+    """
+    raw = pack_bundle(manifest, members)
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with partial.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return hashlib.sha256(raw).hexdigest()
+
+
+def pack_bundle(manifest: Manifest, members: Mapping[str, bytes]) -> bytes:
+    """The bytes of a bundle; the same content gives the same bytes.
+
+    Raises:
+        BundleError: A member's name is not allowed, or the model is absent.
+    """
+    unknown = [name for name in members if not _MEMBER.fullmatch(name)]
+    if unknown or MODEL not in members:
+        raise BundleError(f"a bundle holds {MODEL}, {CARD} and golden/*, got {sorted(members)}")
+    table = {
+        "schema_version": SCHEMA_VERSION,
+        **dataclasses.asdict(manifest),
+        "members": {
+            name: {"size_bytes": len(members[name]), "sha256": hashlib.sha256(members[name]).hexdigest()}
+            for name in sorted(members)
+        },
+    }
+    files = {MANIFEST: (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()}
+    files.update((name, members[name]) for name in sorted(members))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+    return buffer.getvalue()
+
+
+def _unzip(raw: bytes, name: str) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            infos = archive.infolist()
+            names = [info.filename for info in infos]
+            if len(set(names)) != len(names):
+                raise BundleError(f"{name} holds a member twice")
+            if sum(info.file_size for info in infos) > MAX_BUNDLE_BYTES:
+                raise BundleError(f"{name} unpacks to more than {MAX_BUNDLE_BYTES // 2**20} MiB")
+            if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
+                raise BundleError(f"{name} has compressed or encrypted members; slimscan writes neither")
+            return {info.filename: archive.read(info) for info in infos}
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as exc:
+        raise BundleError(f"{name} is damaged or not a bundle ({exc}); copy it again") from exc
+
+
+def _check_members(listed: Any, members: Mapping[str, bytes], name: str) -> None:
+    if not isinstance(listed, dict) or MODEL not in listed:
+        raise BundleError(f"{name}: the manifest lists no {MODEL}")
+    absent, extra = sorted(set(listed) - set(members)), sorted(set(members) - set(listed))
+    if absent or extra:
+        raise BundleError(f"{name}: members absent: {absent or 'none'}; not listed: {extra or 'none'}")
+    for member_name, content in members.items():
+        if not _MEMBER.fullmatch(member_name):
+            raise BundleError(f"{name}: member {member_name!r} is not one a bundle may hold")
+        member = from_mapping(Member, listed[member_name], where=member_name)
+        if len(content) != member.size_bytes or hashlib.sha256(content).hexdigest() != member.sha256:
+            raise BundleError(f"{name}: {member_name} is not the file that the manifest lists; copy the bundle again")
+
+
+def _manifest_from(table: dict[str, Any], name: str) -> Manifest:
+    nested = {
+        **table,
+        "input": _tensor(table["input"]),
+        "outputs": [_tensor(output) for output in table["outputs"]],
+        "preprocess": from_mapping(PreprocessSpec, table["preprocess"], where="preprocess"),
+        "operating_point": from_mapping(OperatingPoint, table["operating_point"], where="operating_point"),
+        "gates": [from_mapping(GateResult, gate, where="gates") for gate in table["gates"]],
+    }
+    return from_mapping(Manifest, nested, where=name)
+
+
+def _tensor(table: Mapping[str, Any]) -> TensorSpec:
+    return from_mapping(TensorSpec, table, where="tensor")

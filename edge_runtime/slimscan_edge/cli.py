@@ -1,0 +1,101 @@
+"""The `slimscan` command: a plain table of commands, each imported only when it is run.
+
+A command is a module with two functions: `add_arguments(parser)` and `run(arguments) -> exit code`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from slimscan_edge import __version__
+from slimscan_edge.errors import EXIT_BAD_INPUT, MissingExtraError, SlimscanError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Where a command lives, what it says of itself, and the extra that brings its packages ("" for none)."""
+
+    module: str
+    summary: str
+    extra: str = ""
+
+
+COMMANDS = {
+    "demo": Command(
+        module="slimscan_export.commands.demo", summary="the whole chain on images it makes itself", extra="all"
+    ),
+    "audit": Command(
+        module="slimscan_train.commands.audit", summary="look a data folder over before training", extra="train"
+    ),
+    "train": Command(module="slimscan_train.commands.train", summary="train a model on a data folder", extra="train"),
+    "export": Command(
+        module="slimscan_export.commands.export", summary="compress, gate and bundle a trained model", extra="export"
+    ),
+    "compare": Command(
+        module="slimscan_bench.commands.compare", summary="two models on the same images, paired", extra="bench"
+    ),
+    "bench": Command(module="slimscan_bench.commands.bench", summary="latency, cold start and memory here"),
+    "predict": Command(module="slimscan_edge.commands.predict", summary="answer for images"),
+    "doctor": Command(module="slimscan_edge.commands.doctor", summary="is this machine ready, what is missing"),
+}
+_EXIT_CODES = "exit codes: 0 done or gate passed, 1 gate failed, 2 bad usage or input, 3 gate inconclusive, 4 machine"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every error of ours ends in one line on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else EXIT_BAD_INPUT
+    if words[0] == "--version":
+        print(f"slimscan {__version__}")
+        return 0
+    name = words[0]
+    if name not in COMMANDS:
+        print(f"slimscan: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    try:
+        return _run(name, words[1:])
+    except SlimscanError as exc:
+        print(f"slimscan {name}: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        print(f"slimscan {name}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_BAD_INPUT
+
+
+def _run(name: str, words: list[str]) -> int:
+    command = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"slimscan {name}", description=command.summary, epilog=_EXIT_CODES)
+    try:
+        module = import_module(command.module)
+        module.add_arguments(parser)
+        arguments = parser.parse_args(words)
+        code: int = module.run(arguments)
+    except ModuleNotFoundError as exc:
+        missing = (exc.name or "").split(".")[0]
+        if not command.extra:
+            raise
+        raise MissingExtraError(name, command.extra, missing) from exc
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: slimscan COMMAND [...]   (slimscan COMMAND --help tells more)",
+            "",
+            "From labelled X-rays to a small, proven model on a low-cost device. Not a medical device.",
+            "",
+            *lines,
+            "",
+            _EXIT_CODES,
+        ]
+    )

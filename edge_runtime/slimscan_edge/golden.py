@@ -1,0 +1,87 @@
+"""The golden self-test: does this machine compute what the exporting machine computed?
+
+A bundle carries a few synthetic PNG images and the integers that its model answered for them. They pass
+through the same preprocessing and interpreter as any X-ray, so that a wrong kernel, a wrong resize or a
+damaged installation shows before the first patient does.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.classifier import Classifier
+from slimscan_edge.errors import BundleError, InterpreterError
+from slimscan_edge.preprocess import preprocess
+
+EXPECTED = "golden/expected.json"
+TOLERANCE_STEPS = 1
+"""Largest difference of one output integer that still passes: rounding of a requantisation, never a wrong kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTest:
+    """What the self-test found.
+
+    Attributes:
+        images: Golden images run.
+        largest_difference: Largest difference of an output integer from the expected one, in steps.
+    """
+
+    images: int
+    largest_difference: int
+
+    @property
+    def passed(self) -> bool:
+        """Every output integer is within `TOLERANCE_STEPS` of the expected one."""
+        return self.largest_difference <= TOLERANCE_STEPS
+
+
+def golden_outputs(classifier: Classifier, image: bytes) -> dict[str, list[int]]:
+    """The output integers of one golden image, flattened, by role of the output."""
+    tensors = _invoke(classifier, image)
+    roles = classifier.manifest.output_roles
+    return {role: [int(v) for v in tensor.ravel()] for role, tensor in zip(roles, tensors, strict=True)}
+
+
+def self_test(classifier: Classifier) -> SelfTest:
+    """Run every golden image of the bundle and compare integers.
+
+    Raises:
+        BundleError: The bundle carries no golden images, or their list is not readable.
+    """
+    members = classifier.bundle.members
+    try:
+        expected: dict[str, dict[str, list[int]]] = json.loads(members[EXPECTED])
+        largest = max(
+            int(np.abs(np.subtract(outputs[role], values)).max())
+            for name, wanted in expected.items()
+            for outputs in [golden_outputs(classifier, members[name])]
+            for role, values in wanted.items()
+        )
+    except (KeyError, ValueError, AttributeError) as exc:
+        raise BundleError(f"{classifier.manifest.bundle_id} has no usable golden images ({exc!r})") from exc
+    return SelfTest(images=len(expected), largest_difference=largest)
+
+
+def require_self_test(classifier: Classifier) -> SelfTest:
+    """Run the self-test and refuse a machine that computes otherwise.
+
+    Raises:
+        InterpreterError: An output differs by more than `TOLERANCE_STEPS`.
+        BundleError: As for `self_test`.
+    """
+    result = self_test(classifier)
+    if not result.passed:
+        raise InterpreterError(
+            f"{classifier.interpreter.backend} answers the golden images of {classifier.manifest.bundle_id} "
+            f"{result.largest_difference} steps off (at most {TOLERANCE_STEPS} allowed); "
+            "do not use this machine's answers, install another interpreter version"
+        )
+    return result
+
+
+def _invoke(classifier: Classifier, image: bytes) -> tuple[NDArray[Any], ...]:
+    return classifier.interpreter.invoke(preprocess(image, classifier.manifest.preprocess)[np.newaxis])

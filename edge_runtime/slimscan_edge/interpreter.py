@@ -1,0 +1,117 @@
+"""One adapter over the TFLite interpreters: ai-edge-litert on 64-bit machines, tflite-runtime elsewhere."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.errors import InterpreterError
+
+_MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        shape: Size of each axis.
+        dtype: NumPy's name of the element type.
+        scale: Real value of one integer step; 0 when the tensor is not quantised.
+        zero_point: Integer that stands for the real value 0.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+    def real_values(self, tensor: NDArray[Any]) -> NDArray[np.float32]:
+        """Real values of a tensor: `scale * (integer - zero_point)`, or the floats themselves."""
+        if self.scale == 0.0:
+            return tensor.astype(np.float32)
+        return (tensor.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+class Interpreter:
+    """A loaded TFLite model: uint8 pixels in, the raw output tensors out. Not thread-safe.
+
+    Attributes:
+        threads: Threads of one inference.
+        input: The model's one input.
+        outputs: The model's outputs, in the file's order.
+    """
+
+    def __init__(self, model: bytes, *, threads: int | None = None) -> None:
+        """Load a model from memory.
+
+        Args:
+            model: The bytes of a `.tflite` file.
+            threads: Threads for one inference; all cores up to four when None.
+
+        Raises:
+            InterpreterError: No interpreter is installed, or it refuses the model.
+        """
+        module = _interpreter_module()
+        self._package: str = module.__name__.split(".")[0]
+        self.threads = threads or min(4, os.cpu_count() or 1)
+        try:
+            self._interpreter = module.Interpreter(model_content=model, num_threads=self.threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as exc:
+            raise InterpreterError(f"{self._package} refuses the model: {exc}") from exc
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise InterpreterError(f"the model has {len(inputs)} inputs, expected one")
+        outputs = self._interpreter.get_output_details()
+        self._input_index: int = inputs[0]["index"]
+        self._output_indices: tuple[int, ...] = tuple(detail["index"] for detail in outputs)
+        self.input = _tensor_spec(inputs[0])
+        self.outputs = tuple(_tensor_spec(detail) for detail in outputs)
+
+    @property
+    def backend(self) -> str:
+        """The package that runs the model, with its version."""
+        from importlib.metadata import version  # not at import: it costs a cold start several milliseconds
+
+        return f"{self._package} {version(self._package.replace('_', '-'))}"
+
+    def invoke(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
+        """Run the model once.
+
+        Args:
+            pixels: uint8 `[1, H, W, C]`, as the model's input.
+
+        Returns:
+            A copy of each output tensor, in the order of `outputs`.
+        """
+        self._interpreter.set_tensor(self._input_index, pixels)
+        self._interpreter.invoke()
+        return tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
+
+
+def _interpreter_module() -> Any:
+    for name in _MODULES:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+        except ImportError as exc:
+            raise InterpreterError(f"{name} is installed but does not load: {exc}") from exc
+    raise InterpreterError(
+        "no TFLite interpreter is installed; run: pip install ai-edge-litert "
+        "(on 32-bit ARM: pip install tflite-runtime 'numpy<2')"
+    )
+
+
+def _tensor_spec(detail: dict[str, Any]) -> TensorSpec:
+    scale, zero_point = detail["quantization"]
+    return TensorSpec(
+        shape=tuple(int(size) for size in detail["shape"]),
+        dtype=np.dtype(detail["dtype"]).name,
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )

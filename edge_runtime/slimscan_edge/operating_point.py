@@ -1,0 +1,58 @@
+"""From a logit to a probability to a decision, on the host and in float."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Decision = Literal["positive", "negative", "refer", "rejected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatingPoint:
+    """Where a model's score becomes a decision; chosen on validation patients, then locked in the bundle.
+
+    Attributes:
+        temperature: Logits are divided by it before the sigmoid (Guo et al. 2017, temperature scaling).
+        threshold: Probability from which a case is positive, 0 to 1.
+        target_sensitivity: The sensitivity that the threshold was chosen for, 0 to 1.
+        refer_low: Probability from which a case is referred to a person.
+        refer_high: Probability from which it is no longer; equal to `refer_low` when nothing is referred.
+        chosen_on: What it was chosen on, in words ("val: 520 images of 280 patients").
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.5
+    target_sensitivity: float
+    refer_low: float
+    refer_high: float
+    chosen_on: str
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold is {self.threshold}, expected a probability between 0 and 1")
+        if not 0 < self.target_sensitivity <= 1:
+            raise ValueError(f"target_sensitivity is {self.target_sensitivity}, expected 0 to 1")
+        if not 0 <= self.refer_low <= self.threshold <= self.refer_high <= 1:
+            raise ValueError(
+                f"refer band {self.refer_low} to {self.refer_high} must contain the threshold {self.threshold}"
+            )
+
+    @property
+    def logit_threshold(self) -> float:
+        """The threshold as a logit of the model, before temperature."""
+        return self.temperature * math.log(self.threshold / (1.0 - self.threshold))
+
+    def probability(self, logit: float) -> float:
+        """The calibrated probability of the positive label, 0 to 1."""
+        scaled = logit / self.temperature
+        if scaled >= 0:
+            return 1.0 / (1.0 + math.exp(-scaled))
+        return math.exp(scaled) / (1.0 + math.exp(scaled))
+
+    def decide(self, probability: float) -> Decision:
+        """The decision at a probability: `refer` inside the refer band, else by the threshold."""
+        if self.refer_low <= probability < self.refer_high:
+            return "refer"
+        return "positive" if probability >= self.threshold else "negative"

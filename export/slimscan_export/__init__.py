@@ -1,0 +1,1 @@
+"""Export: compression, gates and bundle writing."""

@@ -1,0 +1,281 @@
+"""Intervals and tests for proportions and for the area under the ROC curve: pure functions of counts and scores.
+
+SciPy computes what it has; what it lacks (Newcombe's paired interval, DeLong) is written out here.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta, binomtest, norm, rankdata
+
+from slimscan_bench.bootstrap import Interval
+from slimscan_edge.errors import InputError
+
+
+class PairedTable(NamedTuple):
+    """How many observations each of two raters got right: the 2x2 table of paired proportions.
+
+    Attributes:
+        both: Both right.
+        reference_only: Reference right, candidate wrong.
+        candidate_only: Candidate right, reference wrong.
+        neither: Both wrong.
+    """
+
+    both: int
+    reference_only: int
+    candidate_only: int
+    neither: int
+
+    @property
+    def difference(self) -> float:
+        """Share right of the candidate less that of the reference, -1 to 1."""
+        return (self.candidate_only - self.reference_only) / _checked_total(self)
+
+
+class DeLong(NamedTuple):
+    """AUROC of K models on the same images.
+
+    Attributes:
+        auroc: float64 `[K]`.
+        covariance: float64 `[K, K]`, of the estimates in `auroc`.
+    """
+
+    auroc: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> Interval:
+    """Exact two-sided interval of a proportion (Clopper and Pearson 1934, Biometrika 26:404).
+
+    Args:
+        k: Successes.
+        n: Trials, at least one.
+        confidence: 0 to 1.
+
+    Raises:
+        InputError: `k` of `n` is no proportion, or the confidence is not between 0 and 1.
+    """
+    _check(k, n, confidence)
+    interval = binomtest(k, n).proportion_ci(confidence, method="exact")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def clopper_pearson_upper(k: int, n: int, confidence: float = 0.95) -> float:
+    """Exact one-sided upper bound of a proportion; with no success `1 - (1 - confidence)**(1/n)`.
+
+    Raises:
+        InputError: As for `clopper_pearson`.
+    """
+    _check(k, n, confidence)
+    return 1.0 if k == n else float(beta.ppf(confidence, k + 1, n - k))
+
+
+def clopper_pearson_lower(k: int, n: int, confidence: float = 0.95) -> float:
+    """Exact one-sided lower bound of a proportion; with no failure `(1 - confidence)**(1/n)`.
+
+    Raises:
+        InputError: As for `clopper_pearson`.
+    """
+    _check(k, n, confidence)
+    return 0.0 if k == 0 else float(beta.ppf(1 - confidence, k, n - k + 1))
+
+
+def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
+    """Score interval of a proportion, without continuity correction (Wilson 1927, JASA 22:209).
+
+    Raises:
+        InputError: As for `clopper_pearson`.
+    """
+    _check(k, n, confidence)
+    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def newcombe_paired(table: PairedTable, confidence: float = 0.95) -> Interval:
+    """Interval of the candidate's proportion less the reference's, on the same observations.
+
+    Method 10 of Newcombe 1998 (Statistics in Medicine 17:2635): two Wilson intervals, squared and added with
+    the correlation phi, whose numerator is corrected for continuity when positive.
+
+    Raises:
+        InputError: The table holds no observation or a negative count.
+    """
+    n = _checked_total(table)
+    k_candidate, k_reference = table.both + table.candidate_only, table.both + table.reference_only
+    candidate, reference = k_candidate / n, k_reference / n
+    low_c, high_c = wilson(k_candidate, n, confidence)
+    low_r, high_r = wilson(k_reference, n, confidence)
+    phi = _corrected_phi(table)
+
+    def joined(one: float, other: float) -> float:
+        return math.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2))
+
+    difference = candidate - reference
+    return Interval(
+        max(-1.0, difference - joined(candidate - low_c, high_r - reference)),
+        min(1.0, difference + joined(high_c - candidate, reference - low_r)),
+    )
+
+
+def mcnemar_exact(table: PairedTable) -> float:
+    """Two-sided p-value that two raters err equally often: exact, conditional on the discordant pairs.
+
+    McNemar 1947 (Psychometrika 12:153) with the binomial distribution in place of its approximation. Without
+    a discordant pair it is 1.
+
+    Raises:
+        InputError: The table holds no observation or a negative count.
+    """
+    _checked_total(table)
+    discordant = table.reference_only + table.candidate_only
+    return float(binomtest(table.reference_only, discordant).pvalue) if discordant else 1.0
+
+
+def auroc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
+
+    Args:
+        positive: bool `[n]`.
+        scores: `[n]`, higher for positive.
+
+    Raises:
+        InputError: There is no positive or no negative.
+    """
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if not (positives and negatives):
+        raise InputError(f"got {positives} positive and {negatives} negative images, an AUROC needs some of both")
+    ranks = rankdata(scores)
+    return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def delong(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> DeLong:
+    """AUROC of K models and its covariance (DeLong et al. 1988, Biometrics 44:837).
+
+    Computed from midranks in O(K n log n) (Sun and Xu 2014, IEEE Signal Processing Letters 21:1389).
+
+    Args:
+        positive: bool `[n]`.
+        scores: float64 `[K, n]`, higher for positive.
+
+    Raises:
+        InputError: There are fewer than two positives or two negatives.
+    """
+    found, cleared = _placements(positive, scores)
+    covariance = np.cov(found) / found.shape[1] + np.cov(cleared) / cleared.shape[1]
+    return DeLong(auroc=found.mean(axis=1), covariance=np.atleast_2d(covariance))
+
+
+def delong_interval(positive: NDArray[np.bool_], scores: NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """Interval of one model's AUROC: DeLong's variance on the logit scale, which keeps it within 0 and 1.
+
+    The transformation is that of Pepe 2003 (The Statistical Evaluation of Medical Tests, 5.2.4). An AUROC of
+    exactly 1 or 0 has no variance to build on. Then min(positives, negatives) disjoint pairs of a positive and
+    a negative, all ordered alike, are as many independent trials without a failure, and the exact binomial
+    bound of those holds (wide, but true).
+
+    Args:
+        positive: bool `[n]`.
+        scores: float64 `[n]`, higher for positive.
+        confidence: 0 to 1.
+
+    Raises:
+        InputError: As for `delong`.
+    """
+    result = delong(positive, scores[np.newaxis])
+    area, variance = float(result.auroc[0]), float(result.covariance[0, 0])
+    pairs = min(int(positive.sum()), int((~positive).sum()))
+    if area in (0.0, 1.0):
+        return clopper_pearson(round(area) * pairs, pairs, confidence)
+    reach = _z(confidence) * math.sqrt(variance) / (area * (1 - area))
+    centre = math.log(area / (1 - area))
+    return Interval(_expit(centre - reach), _expit(centre + reach))
+
+
+def delong_difference(
+    positive: NDArray[np.bool_],
+    reference: NDArray[np.float64],
+    candidate: NDArray[np.float64],
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval of the candidate's AUROC less the reference's, on the same images.
+
+    Models that order every positive and negative alike have no variance between them and get an interval
+    without width; it says that nothing changed here, not that nothing can.
+
+    Raises:
+        InputError: As for `delong`.
+    """
+    difference, deviation = _delong_contrast(positive, reference, candidate)
+    reach = _z(confidence) * deviation
+    return Interval(max(-1.0, difference - reach), min(1.0, difference + reach))
+
+
+def delong_test(positive: NDArray[np.bool_], reference: NDArray[np.float64], candidate: NDArray[np.float64]) -> float:
+    """Two-sided p-value that two models have the same AUROC, on the same images (DeLong et al. 1988).
+
+    Raises:
+        InputError: As for `delong`.
+    """
+    difference, deviation = _delong_contrast(positive, reference, candidate)
+    if deviation == 0:
+        return 1.0 if difference == 0 else 0.0
+    return float(2 * norm.sf(abs(difference) / deviation))
+
+
+def _delong_contrast(
+    positive: NDArray[np.bool_], reference: NDArray[np.float64], candidate: NDArray[np.float64]
+) -> tuple[float, float]:
+    found, cleared = _placements(positive, np.stack([reference, candidate]))
+    # Of the differences themselves: models that order alike then have a variance of exactly 0.
+    (gained,), (spared,) = np.diff(found, axis=0), np.diff(cleared, axis=0)
+    variance = np.var(gained, ddof=1) / len(gained) + np.var(spared, ddof=1) / len(spared)
+    return float(gained.mean()), math.sqrt(variance)
+
+
+def _placements(
+    positive: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Share of negatives below each positive, `[K, positives]`; of positives above each negative, `[K, negatives]`."""
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if positives < 2 or negatives < 2:
+        raise InputError(f"got {positives} positive and {negatives} negative images, DeLong needs two of each")
+    ranks = rankdata(scores, axis=1)
+    found = (ranks[:, positive] - rankdata(scores[:, positive], axis=1)) / negatives
+    cleared = 1 - (ranks[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / positives
+    return found, cleared
+
+
+def _corrected_phi(table: PairedTable) -> float:
+    """Newcombe's phi: `(ad - bc - n/2) / sqrt(...)` where that stays above 0, 0 where it would not."""
+    a, b, c, d = table
+    margins = (a + b) * (c + d) * (a + c) * (b + d)
+    if margins == 0:
+        return 0.0
+    numerator = a * d - b * c
+    return (max(0.0, numerator - sum(table) / 2) if numerator > 0 else numerator) / math.sqrt(margins)
+
+
+def _checked_total(table: PairedTable) -> int:
+    if min(table) < 0 or sum(table) == 0:
+        raise InputError(f"got the paired table {tuple(table)}, expected counts of at least one observation")
+    return sum(table)
+
+
+def _check(k: int, n: int, confidence: float) -> None:
+    if not (n >= 1 and 0 <= k <= n):
+        raise InputError(f"got {k} of {n}, expected a count out of at least one observation")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}, expected a number between 0 and 1")
+
+
+def _z(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence is {confidence}, expected a number between 0 and 1")
+    return float(norm.ppf((1 + confidence) / 2))
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

@@ -1,0 +1,225 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import roc_auc_score
+
+from slimscan_bench.bootstrap import clustered_interval, clustered_replicates, percentile_interval
+from slimscan_bench.intervals import (
+    PairedTable,
+    auroc,
+    clopper_pearson,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    delong,
+    delong_difference,
+    delong_interval,
+    delong_test,
+    mcnemar_exact,
+    newcombe_paired,
+    wilson,
+)
+from slimscan_edge.errors import InputError
+
+# Newcombe 1998, Two-sided confidence intervals for the single proportion, Statistics in Medicine 17:857, table I.
+SINGLE_PROPORTIONS = [
+    (81, 263, (0.2527, 0.3676), (0.2553, 0.3662)),
+    (15, 148, (0.0578, 0.1617), (0.0624, 0.1605)),
+    (0, 20, (0.0000, 0.1684), (0.0000, 0.1611)),
+    (1, 29, (0.0009, 0.1776), (0.0061, 0.1718)),
+]
+# Complete response before and after consolidation therapy (Cavo et al. 2012), as analysed in Fagerland, Lydersen
+# and Laake 2017, Statistical Analysis of Contingency Tables, chapter 8; first right, second wrong: 6.
+CAVO = PairedTable(both=59, reference_only=6, candidate_only=16, neither=80)
+
+
+@pytest.mark.parametrize(("k", "n", "exact", "score"), SINGLE_PROPORTIONS)
+def test_single_proportions_as_published(k, n, exact, score):
+    assert clopper_pearson(k, n) == pytest.approx(exact, abs=5e-5)
+    assert wilson(k, n) == pytest.approx(score, abs=5e-5)
+
+
+def test_one_sided_bounds_without_a_success_or_a_failure_have_closed_forms():
+    # (1 - p)^n = 0.05, the exact form of the "rule of three" (Hanley and Lippman-Hand 1983, JAMA 249:1743).
+    assert clopper_pearson_upper(0, 100) == pytest.approx(1 - 0.05 ** (1 / 100))
+    assert clopper_pearson_lower(100, 100) == pytest.approx(0.05 ** (1 / 100))
+    assert clopper_pearson_upper(7, 7) == 1.0
+    assert clopper_pearson_lower(0, 7) == 0.0
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_one_sided_bounds_are_the_ends_of_a_wider_two_sided_interval(counts):
+    k, n = counts
+    low, high = clopper_pearson(k, n, confidence=0.90)
+    assert clopper_pearson_lower(k, n, 0.95) == pytest.approx(low, abs=1e-9)
+    assert clopper_pearson_upper(k, n, 0.95) == pytest.approx(high, abs=1e-9)
+
+
+def test_one_sided_upper_bound_leaves_the_stated_tail():
+    # By definition: at the bound, k or fewer successes have probability 1 - confidence. Summed by hand.
+    k, n, p = 2, 50, clopper_pearson_upper(2, 50, 0.95)
+    assert sum(math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k + 1)) == pytest.approx(0.05)
+
+
+def test_newcombe_paired_as_published():
+    # Newcombe 1998, Improved confidence intervals for the difference between binomial proportions based on paired
+    # data, Statistics in Medicine 17:2635, method 10 on 36, 12, 2, 0 (first less second).
+    first_less_second = PairedTable(both=36, reference_only=2, candidate_only=12, neither=0)
+    assert newcombe_paired(first_less_second) == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    # Fagerland et al. 2017 give second less first; ours is candidate less reference, the mirror image.
+    assert CAVO.difference == pytest.approx(0.0621, abs=5e-5)
+    assert newcombe_paired(CAVO) == pytest.approx((0.0046, 0.1186), abs=5e-5)
+    # Airway hyper-responsiveness (Bentur et al. 2009) in Fagerland, Lydersen and Laake 2014, Statistics in
+    # Medicine 33:2850.
+    bentur = PairedTable(both=1, reference_only=1, candidate_only=7, neither=12)
+    assert newcombe_paired(bentur) == pytest.approx((0.026, 0.507), abs=5e-4)
+
+
+@given(st.tuples(*[st.integers(0, 60)] * 4).filter(sum))
+def test_newcombe_contains_the_difference_and_mirrors_with_the_raters(counts):
+    table = PairedTable(*counts)
+    low, high = newcombe_paired(table)
+    assert -1 <= low <= table.difference + 1e-12
+    assert table.difference - 1e-12 <= high <= 1
+    swapped = PairedTable(table.both, table.candidate_only, table.reference_only, table.neither)
+    assert newcombe_paired(swapped) == pytest.approx((-high, -low), abs=1e-12)
+
+
+def test_mcnemar_exact_as_published_and_by_exact_fractions():
+    # Fagerland et al. 2017, chapter 8: McNemar exact conditional test of the Cavo data, P = 0.0525.
+    assert mcnemar_exact(CAVO) == pytest.approx(0.052479, abs=5e-7)
+    by_hand = 2 * sum(Fraction(math.comb(22, i), 2**22) for i in range(7))
+    assert mcnemar_exact(CAVO) == pytest.approx(float(by_hand))
+    assert mcnemar_exact(PairedTable(90, 0, 0, 10)) == 1.0
+    assert mcnemar_exact(PairedTable(90, 5, 0, 5)) == pytest.approx(2 / 2**5)
+
+
+def test_delong_on_a_table_computed_by_hand():
+    """Three positives against four negatives, two models, with ties; all by exact fractions, no published source.
+
+    Model 1: positives 3, 5, 8; negatives 1, 2, 3, 6. Model 2: positives 4, 4, 9; negatives 1, 4, 5, 5.
+    """
+    positive = np.array([True] * 3 + [False] * 4)
+    scores = np.array([[3, 5, 8, 1, 2, 3, 6], [4, 4, 9, 1, 4, 5, 5]], dtype=np.float64)
+    found = [
+        [Fraction(5, 8), Fraction(3, 4), Fraction(1)],
+        [Fraction(3, 8), Fraction(3, 8), Fraction(1)],
+    ]
+    cleared = [
+        [Fraction(1), Fraction(1), Fraction(5, 6), Fraction(1, 3)],
+        [Fraction(1), Fraction(2, 3), Fraction(1, 3), Fraction(1, 3)],
+    ]
+
+    def covariance(x, y):
+        mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
+        return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / (len(x) - 1)
+
+    expected = [
+        [covariance(found[i], found[j]) / 3 + covariance(cleared[i], cleared[j]) / 4 for j in (0, 1)] for i in (0, 1)
+    ]
+    result = delong(positive, scores)
+    assert result.auroc == pytest.approx([19 / 24, 7 / 12])
+    assert result.covariance == pytest.approx(np.array(expected, dtype=np.float64))
+
+    deviation = math.sqrt(float(expected[0][0] + expected[1][1] - 2 * expected[0][1]))
+    difference = 7 / 12 - 19 / 24
+    reach = 1.959963984540054 * deviation
+    assert delong_difference(positive, *scores) == pytest.approx((difference - reach, difference + reach))
+    assert delong_test(positive, *scores) == pytest.approx(math.erfc(abs(difference) / deviation / math.sqrt(2)))
+
+
+labelled_scores = st.integers(2, 40).flatmap(
+    lambda n: st.tuples(
+        hnp.arrays(np.bool_, n).filter(lambda a: 2 <= a.sum() <= len(a) - 2),
+        hnp.arrays(np.float64, n, elements=st.integers(-4, 4).map(float)),
+    )
+)
+
+
+@settings(max_examples=50)
+@given(labelled_scores)
+def test_auroc_is_scikit_learns_and_its_interval_contains_it(labelled):
+    positive, scores = labelled
+    area = auroc(positive, scores)
+    assert area == pytest.approx(roc_auc_score(positive, scores))
+    assert delong(positive, scores[np.newaxis]).auroc[0] == pytest.approx(area)
+    low, high = delong_interval(positive, scores)
+    assert 0 <= low <= area + 1e-9
+    assert area - 1e-9 <= high <= 1
+
+
+def test_delong_variance_is_that_of_repeated_samples():
+    generator = np.random.default_rng(7)
+    positive = np.arange(200) < 120
+    draws = generator.normal(loc=positive * 1.2, size=(2000, 200))
+    estimates = [delong(positive, draw[np.newaxis]) for draw in draws]
+    variance_of_areas = np.var([e.auroc[0] for e in estimates])
+    assert np.mean([e.covariance[0, 0] for e in estimates]) == pytest.approx(variance_of_areas, rel=0.1)
+
+
+def test_perfect_separation_is_not_certainty():
+    positive = np.array([True] * 30 + [False] * 20)
+    scores = positive.astype(np.float64)
+    low, high = delong_interval(positive, scores)
+    assert low == pytest.approx(0.025 ** (1 / 20))  # twenty disjoint pairs, all ordered rightly
+    assert high == 1.0
+
+
+def test_models_that_order_alike_differ_by_nothing():
+    positive = np.arange(50) < 25
+    scores = np.random.default_rng(1).normal(size=50) + positive
+    assert delong_difference(positive, scores, np.exp(scores)) == (0.0, 0.0)
+    assert delong_test(positive, scores, np.exp(scores)) == 1.0
+
+
+def test_bootstrap_is_seeded_and_draws_whole_clusters():
+    clusters = ["a", "a", "b", "c", "c", "c"]
+    seen = []
+    clustered_replicates(lambda drawn: float(len(seen.append(drawn) or drawn)), clusters, seed=3, resamples=50)
+    for drawn in seen:
+        counts = np.bincount(drawn, minlength=6)
+        assert counts[0] == counts[1]
+        assert counts[3] == counts[4] == counts[5]
+        assert counts[0] + counts[2] + counts[3] == 3
+    values = np.array([0.0, 1.0, 5.0, 2.0, 2.0, 9.0])
+    first, again, other = (
+        clustered_replicates(lambda drawn: values[drawn].mean(), clusters, seed=seed, resamples=200)
+        for seed in (3, 3, 4)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+    assert percentile_interval(first).low <= values.mean() <= percentile_interval(first).high
+
+
+def test_clusters_of_copies_carry_no_more_evidence_than_one_of_each():
+    values = np.random.default_rng(0).normal(size=80)
+    alone = clustered_interval(lambda d: values[d].mean(), [str(i) for i in range(80)], seed=1)
+    copies = np.repeat(values, 10)
+    grouped = clustered_interval(lambda d: copies[d].mean(), [str(i // 10) for i in range(800)], seed=1)
+    assert grouped == pytest.approx(alone)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: clopper_pearson(0, 0),
+        lambda: clopper_pearson_upper(3, 2),
+        lambda: wilson(-1, 5),
+        lambda: clopper_pearson(1, 5, confidence=95),
+        lambda: newcombe_paired(PairedTable(0, 0, 0, 0)),
+        lambda: mcnemar_exact(PairedTable(3, -1, 0, 0)),
+        lambda: auroc(np.array([True, True]), np.array([0.0, 1.0])),
+        lambda: delong(np.array([True, False, False]), np.zeros((1, 3))),
+        lambda: delong_interval(np.array([True, True, False, False]), np.array([1.0, 3.0, 2.0, 0.0]), confidence=1.0),
+        lambda: clustered_interval(lambda d: 0.0, ["one", "one"], seed=0),
+        lambda: percentile_interval(np.array([math.nan, 1.0, 2.0])),
+        lambda: percentile_interval(np.array([])),
+    ],
+)
+def test_refuses_what_is_no_sample(refused):
+    with pytest.raises(InputError):
+        refused()

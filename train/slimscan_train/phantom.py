@@ -114,7 +114,7 @@ def draw_phantom(
     u, v = _place(rng, rows, columns)  # across and down, both [rows, columns]
     lung = _lung(child, u, v)
     attenuation = _trunk(child, u, v) - 0.44 * lung + _chest_organs(child, u, v) + _bones(child, u, v)
-    attenuation += lung * _markings(rng, u, v, strength=rng.uniform(0.05, 0.16))
+    attenuation += lung * _markings(rng, u, v, strength=rng.uniform(0.04, 0.12))
     if subtype == "bacteria":
         attenuation += lung * _consolidation(rng, child, u, v)
     elif subtype == "virus":
@@ -314,15 +314,15 @@ def _consolidation(rng: np.random.Generator, child: Anatomy, u: Plane, v: Plane)
     side = 1 if rng.random() < 0.5 else -1
     centre_u = side * child.cage_width * rng.uniform(0.45, 0.70)
     centre_v = child.apex + (child.dome - child.apex) * rng.uniform(0.35, 0.85)
-    radii = rng.uniform(0.16, 0.34), rng.uniform(0.16, 0.30)
+    radii = rng.uniform(0.20, 0.36), rng.uniform(0.20, 0.34)
     patch = _ellipse(u, v, centre=(centre_u, centre_v), radii=radii)
-    return rng.uniform(0.14, 0.36) * _ramp(patch + 0.25 * _mottle(rng, u.shape, cells=14), 0.6)
+    return rng.uniform(0.22, 0.42) * _ramp(patch + 0.25 * _mottle(rng, u.shape, cells=14), 0.6)
 
 
 def _interstitial(rng: np.random.Generator, u: Plane, v: Plane) -> Plane:
     """Denser streaks and a net of fine shadows through both lungs, as viral pneumonia is drawn in textbooks."""
     net = np.clip(1 - 2.2 * np.abs(_mottle(rng, u.shape, cells=26)), 0, 1)
-    shadows: Plane = _markings(rng, u, v, strength=rng.uniform(0.12, 0.26)) + rng.uniform(0.05, 0.13) * net
+    shadows: Plane = _markings(rng, u, v, strength=rng.uniform(0.13, 0.26)) + rng.uniform(0.08, 0.16) * net
     return shadows
 
 
@@ -362,7 +362,7 @@ def _hats(length: int, cells: int) -> Plane:
 
 def _expose(rng: np.random.Generator, attenuation: Plane) -> NDArray[np.uint8]:
     """Pixels of a mean and a contrast drawn for this exposure alone, with its grain."""
-    level, contrast, grain = rng.uniform(112, 148), rng.uniform(44, 62), rng.uniform(1.5, 5.0)
+    level, contrast, grain = rng.uniform(112, 148), rng.uniform(44, 62), rng.uniform(1.5, 4.0)
     exposed = np.clip(attenuation, 0, None) ** rng.uniform(0.85, 1.25)
     scaled = (exposed - exposed.mean()) * (contrast / exposed.std()) + level
     scaled += grain * rng.standard_normal(scaled.shape, dtype=np.float32)

@@ -2,7 +2,8 @@
 
 A bundle is a zip of stored (uncompressed) members, `NAME-VERSION.slimscan`, whose first member
 `manifest.json` lists every other member with size and SHA-256. It is read once: what was hashed is what is
-loaded. Anything unexpected is refused before the model is parsed.
+loaded. The zip has one form only, so that any changed byte, in a member or between them, is refused before
+the model is parsed.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import BundleError, InputError
 from slimscan_edge.interpreter import TensorSpec
 from slimscan_edge.operating_point import OperatingPoint
@@ -104,6 +106,10 @@ class Manifest:
             raise ValueError(f"got {len(self.labels)} labels, expected the negative and the positive one")
         if sorted(self.output_roles) != ["evidence", "logits"] or len(self.outputs) != 2:
             raise ValueError(f"outputs are {self.output_roles}, expected one 'logits' and one 'evidence'")
+        shapes = {role: spec.shape for role, spec in zip(self.output_roles, self.outputs, strict=True)}
+        ranks = (len(shapes["logits"]), len(shapes["evidence"]))
+        if ranks != (2, 4) or shapes["logits"][-1] != shapes["evidence"][-1]:
+            raise ValueError(f"outputs are {shapes}, expected logits [1, K] and evidence [1, h, w, K]")
         spec = self.preprocess
         if self.input.dtype != "uint8" or self.input.shape != (1, spec.height, spec.width, spec.channels):
             raise ValueError(f"the model's input {self.input} does not fit the preprocessing {spec}")
@@ -207,19 +213,10 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, members: Mapp
 
     Raises:
         BundleError: A member's name is not allowed, or the model is absent.
+        InputError: The file cannot be written.
     """
     raw = pack_bundle(manifest, members)
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, raw)
     return hashlib.sha256(raw).hexdigest()
 
 
@@ -242,10 +239,16 @@ def pack_bundle(manifest: Manifest, members: Mapping[str, bytes]) -> bytes:
     }
     files = {MANIFEST: (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()}
     files.update((name, members[name]) for name in sorted(members))
+    return _zip(files)
+
+
+def _zip(files: Mapping[str, bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():
-            archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), content)
+            info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            info.create_system = 3  # else it says which system wrote it, and the bytes differ
+            archive.writestr(info, content)
     return buffer.getvalue()
 
 
@@ -260,9 +263,13 @@ def _unzip(raw: bytes, name: str) -> dict[str, bytes]:
                 raise BundleError(f"{name} unpacks to more than {MAX_BUNDLE_BYTES // 2**20} MiB")
             if any(info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 for info in infos):
                 raise BundleError(f"{name} has compressed or encrypted members; slimscan writes neither")
-            return {info.filename: archive.read(info) for info in infos}
+            members = {info.filename: archive.read(info) for info in infos}
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as exc:
         raise BundleError(f"{name} is damaged or not a bundle ({exc}); copy it again") from exc
+    # The hashes cover the members; comparing the whole covers the bytes around them, which a reader ignores.
+    if _zip(members) != raw:
+        raise BundleError(f"{name} is damaged or was not written by slimscan (its zip layout differs); copy it again")
+    return members
 
 
 def _check_members(listed: Any, members: Mapping[str, bytes], name: str) -> None:

@@ -4,13 +4,14 @@ A command is a module with two functions: `add_arguments(parser)` and `run(argum
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from slimscan_edge import __version__
-from slimscan_edge.errors import EXIT_BAD_INPUT, MissingExtraError, SlimscanError
+from slimscan_edge.errors import EXIT_BAD_INPUT, MachineError, MissingExtraError, SlimscanError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"slimscan {name}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        # The reader has gone (`| head`): nothing more can be said there, nor may the last flush at exit complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BAD_INPUT
 
 
@@ -80,7 +82,7 @@ def _run(name: str, words: list[str]) -> int:
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").split(".")[0]
         if not command.extra:
-            raise
+            raise MachineError(f"{missing} is not installed; run: pip install --force-reinstall slimscan") from exc
         raise MissingExtraError(name, command.extra, missing) from exc
     return code
 

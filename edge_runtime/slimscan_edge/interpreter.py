@@ -55,8 +55,8 @@ class Interpreter:
         Raises:
             InterpreterError: No interpreter is installed, or it refuses the model.
         """
-        module = _interpreter_module()
-        self._package: str = module.__name__.split(".")[0]
+        module = import_interpreter()
+        self._package = package_of(module)
         self.threads = threads or min(4, os.cpu_count() or 1)
         try:
             self._interpreter = module.Interpreter(model_content=model, num_threads=self.threads)
@@ -75,9 +75,7 @@ class Interpreter:
     @property
     def backend(self) -> str:
         """The package that runs the model, with its version."""
-        from importlib.metadata import version  # not at import: it costs a cold start several milliseconds
-
-        return f"{self._package} {version(self._package.replace('_', '-'))}"
+        return describe_package(self._package)
 
     def invoke(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
         """Run the model once.
@@ -93,18 +91,36 @@ class Interpreter:
         return tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
 
 
-def _interpreter_module() -> Any:
+def import_interpreter() -> Any:
+    """Import the interpreter package that this machine has.
+
+    Raises:
+        InterpreterError: None is installed, or the installed one does not load.
+    """
     for name in _MODULES:
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
         except ImportError as exc:
+            if isinstance(exc, ModuleNotFoundError) and exc.name in (name, name.split(".")[0]):
+                continue
             raise InterpreterError(f"{name} is installed but does not load: {exc}") from exc
     raise InterpreterError(
         "no TFLite interpreter is installed; run: pip install ai-edge-litert "
         "(on 32-bit ARM: pip install tflite-runtime 'numpy<2')"
     )
+
+
+def package_of(module: Any) -> str:
+    """The top package of an imported module."""
+    name: str = module.__name__
+    return name.split(".")[0]
+
+
+def describe_package(package: str) -> str:
+    """A package's name with its installed version."""
+    from importlib.metadata import version  # not at import: it costs a cold start several milliseconds
+
+    return f"{package} {version(package.replace('_', '-'))}"
 
 
 def _tensor_spec(detail: dict[str, Any]) -> TensorSpec:

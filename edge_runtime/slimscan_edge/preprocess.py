@@ -5,8 +5,8 @@ does is fixed by a `PreprocessSpec` that travels inside the bundle.
 """
 
 import io
+import math
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -90,6 +90,8 @@ def preprocess(source: ImageSource, spec: PreprocessSpec) -> NDArray[np.uint8]:
 def decode(source: ImageSource, spec: PreprocessSpec) -> Image.Image:
     """Read an image upright, in grey or RGB of 8 bits, at the file's size or a JPEG's reduced one.
 
+    A Pillow image that was opened from a JPEG but not yet loaded is read as the file would be, at the reduced size.
+
     Raises:
         ImageError: As for `preprocess`.
     """
@@ -97,14 +99,16 @@ def decode(source: ImageSource, spec: PreprocessSpec) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{_name(source)} has {width}x{height} pixels, more than the {MAX_PIXELS:,} allowed")
-    if getattr(image, "n_frames", 1) > 1:
-        raise ImageError(f"{_name(source)} holds more than one picture; save the one to be read by itself")
     mode = "L" if spec.channels == 1 else "RGB"
     try:
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageError(f"{_name(source)} holds more than one picture; save the one to be read by itself")
         if spec.jpeg_oversample:
             image.draft(mode, (spec.width * spec.jpeg_oversample, spec.height * spec.jpeg_oversample))
         return _eight_bits(ImageOps.exif_transpose(image), mode)
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as exc:
+    except ImageError:
+        raise
+    except Exception as exc:  # on damaged files Pillow raises whatever its parsers trip over
         raise ImageError(f"{_name(source)} is damaged or incomplete ({exc}); copy or export it again") from exc
 
 
@@ -125,13 +129,16 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
 def image_files(inputs: list[Path]) -> list[Path]:
     """List the image files among paths: files as given, folders searched in depth, in sorted order.
 
+    Hidden files and folders inside a folder are passed over: a Mac leaves a `._name.jpeg` that is no picture beside
+    every picture on a USB stick, and deleted ones in `.Trashes`.
+
     Raises:
         ImageError: A path does not exist, or a folder holds no file with a known image suffix.
     """
     found: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if _is_visible_image(p, path))
             if not inside:
                 raise ImageError(f"{path} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))})")
             found.extend(inside)
@@ -142,6 +149,11 @@ def image_files(inputs: list[Path]) -> list[Path]:
     return found
 
 
+def _is_visible_image(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
 def _open(source: ImageSource) -> Image.Image:
     if isinstance(source, Image.Image):
         return source
@@ -149,17 +161,20 @@ def _open(source: ImageSource) -> Image.Image:
         return _from_array(source)
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own bound is lower
-            return Image.open(file, formats=READABLE_FORMATS)
+        return Image.open(file, formats=READABLE_FORMATS)
     except Image.DecompressionBombError as exc:
         raise ImageError(f"{_name(source)} has more than the {MAX_PIXELS:,} pixels allowed") from exc
     except UnidentifiedImageError as exc:
-        raise ImageError(
-            f"{_name(source)} is not a readable image; expected one of {', '.join(READABLE_FORMATS)}"
-        ) from exc
-    except (OSError, ValueError, SyntaxError, EOFError) as exc:
-        raise ImageError(f"{_name(source)} cannot be read ({exc})") from exc
+        what = "not a readable image" if _has_content(source) else "empty"
+        raise ImageError(f"{_name(source)} is {what}; expected one of {', '.join(READABLE_FORMATS)}") from exc
+    except OSError as exc:
+        raise ImageError(f"{_name(source)} cannot be read ({exc.strerror or exc})") from exc
+    except Exception as exc:  # on damaged files Pillow raises whatever its parsers trip over
+        raise ImageError(f"{_name(source)} is damaged or incomplete ({exc}); copy or export it again") from exc
+
+
+def _has_content(source: str | os.PathLike[str] | bytes) -> bool:
+    return bool(source) if isinstance(source, bytes) else Path(source).stat().st_size > 0
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -175,6 +190,8 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         deep = np.asarray(image, dtype=np.float64)
         low, high = float(deep.min()), float(deep.max())
+        if not math.isfinite(high - low):
+            raise ValueError("it has grey levels that are not finite numbers")
         scaled = (deep - low) * (255.0 / (high - low)) if high > low else np.zeros_like(deep)
         image = Image.fromarray(np.rint(scaled).astype(np.uint8))
     elif "A" in image.getbands() or "transparency" in image.info:

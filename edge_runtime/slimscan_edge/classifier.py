@@ -7,6 +7,7 @@ Example:
     >>> print(finding.decision, finding.probability)
 """
 
+import math
 import os
 import threading
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from slimscan_edge.bundle import Bundle, Manifest, read_bundle
 from slimscan_edge.errors import BundleError
@@ -45,10 +47,11 @@ class Finding:
 
     Attributes:
         decision: `positive`, `negative`, `refer` (too close to call: ask a person) or `rejected`.
-        label: The bundle's name of the decided class; of the likelier one when referred.
-        probability: Calibrated probability of the positive label, 0 to 1. It is not a severity.
-        logit: The model's score behind it, before temperature.
-        evidence: float32 `[h, w]`, contribution of each region to the logit; the logit is its mean.
+        label: The bundle's name of the class on this side of the threshold, also when referred; empty when rejected.
+        probability: Calibrated probability of the positive label, 0 to 1; NaN when rejected. It is not a severity.
+        logit: The model's score behind it, before temperature; NaN when rejected.
+        evidence: float32 `[h, w]`, contribution of each region to the logit; the logit is its mean. `[0, 0]` when
+            rejected.
         bundle_id: `NAME-VERSION` of the bundle that answered.
         timings: Where the time went.
         reason: Why the image was rejected; empty otherwise.
@@ -62,6 +65,20 @@ class Finding:
     bundle_id: str
     timings: Timings
     reason: str = ""
+
+    @classmethod
+    def rejected(cls, reason: str, *, bundle_id: str) -> "Finding":
+        """The finding for an image that could not be, or was not, answered for."""
+        return cls(
+            decision="rejected",
+            label="",
+            probability=math.nan,
+            logit=math.nan,
+            evidence=np.empty((0, 0), np.float32),
+            bundle_id=bundle_id,
+            timings=Timings(decode_ms=0.0, resize_ms=0.0, invoke_ms=0.0, decide_ms=0.0),
+            reason=reason,
+        )
 
 
 class Classifier:
@@ -112,7 +129,16 @@ class Classifier:
         """
         start = perf_counter()
         image = decode(source, self.manifest.preprocess)
-        decoded = perf_counter()
+        return self.answer(image, decode_ms=(perf_counter() - start) * 1e3)
+
+    def answer(self, image: Image.Image, *, decode_ms: float) -> Finding:
+        """Answer for an image that is already decoded, as it may be by another thread.
+
+        Args:
+            image: From `slimscan_edge.preprocess.decode` with this bundle's preprocessing.
+            decode_ms: What decoding took, for the timings.
+        """
+        start = perf_counter()
         pixels = fit_to_input(image, self.manifest.preprocess)
         resized = perf_counter()
         logits, evidence = self.scores(pixels)
@@ -121,8 +147,8 @@ class Classifier:
         logit = float(logits[0])
         probability = point.probability(logit)
         timings = Timings(
-            decode_ms=(decoded - start) * 1e3,
-            resize_ms=(resized - decoded) * 1e3,
+            decode_ms=decode_ms,
+            resize_ms=(resized - start) * 1e3,
             invoke_ms=(invoked - resized) * 1e3,
             decide_ms=(perf_counter() - invoked) * 1e3,
         )

@@ -1,0 +1,55 @@
+"""The options of every command that runs a bundle: which one, on how many threads, and whether it may have failed."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slimscan_edge.classifier import Classifier
+
+
+def add_bundle_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--bundle`, `--threads` and `--allow-failed`."""
+    add_bundle_option(parser)
+    parser.add_argument(
+        "--threads", type=_thread_count, metavar="N", help="threads for one inference (default: all cores up to four)"
+    )
+    parser.add_argument(
+        "--allow-failed", action="store_true", help="run a bundle even though it did not pass its gates"
+    )
+
+
+def add_bundle_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--bundle` alone."""
+    parser.add_argument(
+        "--bundle",
+        type=Path,
+        metavar="B",
+        help="a .slimscan file (default: the reference bundle shipped with slimscan)",
+    )
+
+
+def load_classifier(arguments: argparse.Namespace) -> "Classifier":
+    """Load the bundle that the options ask for, and say on stderr which it is.
+
+    Raises:
+        BundleError: There is none, it is damaged, or its gates did not pass and that was not allowed.
+        InterpreterError: There is no interpreter, or it refuses the model.
+    """
+    from slimscan_edge.classifier import Classifier
+    from slimscan_edge.locate import locate_bundle
+
+    located = locate_bundle(arguments.bundle)
+    classifier = Classifier.load(located.path, threads=arguments.threads, allow_failed=arguments.allow_failed)
+    manifest = classifier.manifest
+    warning = "" if manifest.verdict == "PASS" else f"; WARNING: its gates say {manifest.verdict}"
+    print(f"bundle {manifest.bundle_id}, {located.chosen}{warning}", file=sys.stderr)
+    return classifier
+
+
+def _thread_count(text: str) -> int:
+    count = int(text) if text.isdecimal() else 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
+    return count

@@ -1,0 +1,137 @@
+"""`slimscan predict`: findings for image files and folders."""
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
+from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_DONE, ImageError, InputError
+
+if TYPE_CHECKING:
+    from slimscan_edge.classifier import Classifier, Finding
+
+_DETAILS = """\
+One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
+label, and the file. An image that cannot be read is rejected with the reason and never stops the others; the exit
+code is then 2. JSON objects hold file, decision, label, probability, logit, reason, evidence (rows of the map, in
+logits), bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what a rejected image has not is null.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.description = f"{parser.description}. {_DETAILS}"
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, TIFF or BMP files, or folders of them"
+    )
+    add_bundle_options(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line instead")
+    parser.add_argument(
+        "--overlay", type=Path, metavar="DIR", help="write each X-ray with its evidence map drawn on it into DIR as PNG"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a finding for each image; exit code 2 when any was rejected."""
+    from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
+    from slimscan_edge.preprocess import image_files
+
+    _refuse_overlays_among(arguments.images, arguments.overlay)
+    paths = image_files(arguments.images)
+    classifier = load_classifier(arguments)
+    print(NOT_A_MEDICAL_DEVICE, file=sys.stderr)
+    decisions: Counter[str] = Counter()
+    for path, finding, overlay in _findings(classifier, paths, arguments.overlay):
+        decisions[finding.decision] += 1
+        if arguments.json:
+            line = json.dumps(_as_json(path, finding, classifier, overlay))
+        else:
+            line = _as_text(path, finding, classifier)
+        print(line.encode("utf-8", "backslashreplace").decode(), flush=True)  # a file's name may be any bytes
+        _show_progress(decisions.total(), len(paths))
+    counts = ", ".join(f"{count} {decision}" for decision, count in decisions.items())
+    print(f"{len(paths)} images: {counts}", file=sys.stderr)
+    return EXIT_BAD_INPUT if decisions["rejected"] else EXIT_DONE
+
+
+def _findings(
+    classifier: "Classifier", paths: list[Path], overlays: Path | None
+) -> Iterator[tuple[Path, "Finding", Path | None]]:
+    """Each path with its finding and the overlay that was written for it, if any."""
+    from slimscan_edge.classifier import Finding
+    from slimscan_edge.stream import predict_each
+
+    for path, finding in predict_each(classifier, paths):
+        if overlays is None or finding.decision == "rejected":
+            yield path, finding, None
+            continue
+        from slimscan_edge.overlay import write_overlay
+
+        target = overlays / overlay_name(path)
+        try:
+            write_overlay(target, path, finding, classifier.manifest)
+        except ImageError as exc:  # it was readable a moment ago: gone, or too large for the memory at full size
+            yield path, Finding.rejected(str(exc), bundle_id=finding.bundle_id), None
+        else:
+            yield path, finding, target
+
+
+def overlay_name(path: Path) -> str:
+    """An overlay's file name: the image's, and a hash of its whole path so that no two folders' images collide."""
+    digest = hashlib.sha256(bytes(path.resolve())).hexdigest()
+    return f"{path.name}-{digest[:10]}.png"
+
+
+def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:
+    for folder in images:
+        if overlays is not None and folder.is_dir() and overlays.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                f"overlays in {overlays} would be read as X-rays the next time, for {folder} is searched for images; "
+                "choose a folder outside it"
+            )
+
+
+def _as_json(path: Path, finding: "Finding", classifier: "Classifier", overlay: Path | None) -> dict[str, Any]:
+    from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
+
+    timings, rejected = finding.timings, finding.decision == "rejected"
+    return {
+        "file": str(path),
+        "decision": finding.decision,
+        "label": finding.label or None,
+        "probability": None if rejected else finding.probability,
+        "logit": None if rejected else finding.logit,
+        "reason": finding.reason or None,
+        "evidence": None if rejected else finding.evidence.tolist(),
+        "bundle": finding.bundle_id,
+        "bundle_sha256": classifier.bundle.sha256,
+        "timings_ms": None
+        if rejected
+        else {
+            "decode": round(timings.decode_ms, 3),
+            "resize": round(timings.resize_ms, 3),
+            "invoke": round(timings.invoke_ms, 3),
+            "decide": round(timings.decide_ms, 3),
+            "total": round(timings.total_ms, 3),
+        },
+        "overlay": None if overlay is None else str(overlay),
+        "not_a_medical_device": NOT_A_MEDICAL_DEVICE,
+    }
+
+
+def _as_text(path: Path, finding: "Finding", classifier: "Classifier") -> str:
+    if math.isnan(finding.probability):
+        return f"{finding.decision:8}  {finding.reason}"
+    return f"{finding.decision:8}  p({classifier.manifest.labels[1]}) = {finding.probability:.3f}  {path}"
+
+
+def _show_progress(done: int, total: int) -> None:
+    """Count up on a terminal, unless the findings themselves are seen there."""
+    if total > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
+        print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)

@@ -1,0 +1,150 @@
+"""Is this machine ready to answer, and what is missing: each thing looked at, with what to do about it."""
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Literal
+
+from slimscan_edge import __version__
+from slimscan_edge.errors import InterpreterError, SlimscanError
+
+Status = Literal["ok", "absent", "problem"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What it is.
+        status: `ok`; `absent`, which the device does without; or `problem`, which it does not.
+        detail: What was found, and what to do when it is not `ok`.
+    """
+
+    name: str
+    status: Status
+    detail: str
+
+
+def check_up(bundle: Path | None) -> Iterator[Check]:
+    """Look at all that `slimscan predict` needs, and at what is optional.
+
+    Args:
+        bundle: As given with `--bundle`; None for the one that would be used.
+
+    Yields:
+        A check as soon as it is made. One that fails does not stop the others that can still be made.
+    """
+    yield Check(name="slimscan", status="ok", detail=__version__)
+    yield Check(name="python", status="ok", detail=f"{platform.python_implementation()} {platform.python_version()}")
+    yield Check(name="machine", status="ok", detail=_machine())
+    needed = [_package("numpy", "numpy"), _package("pillow", "PIL"), _interpreter()]
+    yield from needed
+    if needed[1].status == "ok":
+        yield from _codecs()
+    if all(check.status == "ok" for check in needed):
+        yield from _bundle(bundle)
+    yield from _extras()
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = ""
+    if hasattr(os, "sysconf"):
+        memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**20:,.0f} MiB memory"
+    return f"{platform.machine()}, {platform.system()} {platform.release()}, {cores} cores{memory}"
+
+
+def _package(distribution: str, module: str) -> Check:
+    try:
+        import_module(module)
+        return Check(name=distribution, status="ok", detail=metadata.version(distribution))
+    except ImportError as exc:
+        detail = f"does not load ({exc}); run: pip install --force-reinstall {distribution}"
+        return Check(name=distribution, status="problem", detail=detail)
+
+
+def _interpreter() -> Check:
+    try:
+        from slimscan_edge.interpreter import describe_package, import_interpreter, package_of
+
+        return Check(name="interpreter", status="ok", detail=describe_package(package_of(import_interpreter())))
+    except ImportError as exc:
+        return Check(name="interpreter", status="problem", detail=f"cannot be tried: {exc}")
+    except InterpreterError as exc:
+        return Check(name="interpreter", status="problem", detail=str(exc))
+
+
+def _codecs() -> Iterator[Check]:
+    from PIL import features
+
+    for codec, what in (("jpg", "JPEG"), ("zlib", "PNG")):
+        if not features.check_codec(codec):
+            detail = f"this Pillow cannot read {what}; run: pip install --force-reinstall pillow"
+            yield Check(name=what, status="problem", detail=detail)
+    if features.check_feature("libjpeg_turbo"):
+        yield Check(name="libjpeg-turbo", status="ok", detail=str(features.version_feature("libjpeg_turbo")))
+    else:
+        detail = "this Pillow decodes JPEG with another libjpeg, several times slower; Pillow's own wheels have it"
+        yield Check(name="libjpeg-turbo", status="absent", detail=detail)
+
+
+def _bundle(given: Path | None) -> Iterator[Check]:
+    from slimscan_edge.bundle import read_bundle
+    from slimscan_edge.classifier import Classifier
+    from slimscan_edge.golden import TOLERANCE_STEPS, require_self_test
+    from slimscan_edge.locate import locate_bundle
+
+    name = "bundle"
+    try:
+        located = locate_bundle(given)
+        bundle = read_bundle(located.path, allow_failed=True)
+        manifest = bundle.manifest
+        detail = f"{manifest.bundle_id}, {located.chosen}, sha256 {bundle.sha256[:16]}"
+        yield Check(name=name, status="ok", detail=detail)
+        name = "gates"
+        if manifest.verdict == "PASS":
+            yield Check(name=name, status="ok", detail=f"PASS, {len(manifest.gates)} gates")
+        else:
+            detail = f"{manifest.verdict}: it is refused without --allow-failed; take a bundle that passed"
+            yield Check(name=name, status="problem", detail=detail)
+        name = "self-test"
+        result = require_self_test(Classifier(bundle))
+        detail = f"{result.images} golden images, {result.largest_difference} steps off at most"
+        yield Check(name=name, status="ok", detail=f"{detail} ({TOLERANCE_STEPS} allowed)")
+    except SlimscanError as exc:
+        yield Check(name=name, status="problem", detail=str(exc))
+
+
+def _extras() -> Iterator[Check]:
+    """Which optional parts are there, by what the installed slimscan itself says that they need."""
+    try:
+        wanted = metadata.requires("slimscan") or []
+    except metadata.PackageNotFoundError:  # run from its source without being installed
+        return
+    needs: dict[str, list[str]] = {}
+    for requirement in wanted:
+        # "scikit-learn>=1.5; extra == 'train'"
+        match = re.match(r"""([\w.-]+).*;.*\bextra == ['"]([\w-]+)['"]""", requirement)
+        if match:
+            needs.setdefault(match[2], []).append(match[1])
+    for extra, packages in needs.items():
+        missing = [package for package in packages if not _is_installed(package)]
+        if missing:
+            detail = f"without {', '.join(missing)}; if you want it: pip install 'slimscan[{extra}]'"
+            yield Check(name=f"extra {extra}", status="absent", detail=detail)
+        else:
+            yield Check(name=f"extra {extra}", status="ok", detail=", ".join(packages))
+
+
+def _is_installed(distribution: str) -> bool:
+    """Whether a distribution is there, by its metadata: nothing is imported."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

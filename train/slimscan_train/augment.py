@@ -1,0 +1,163 @@
+"""Augmentation on whole batches, inside the graph, from stateless seeds.
+
+Three passes, each a handful of tensor operations for the whole batch: a table of 256 grey levels an image
+(gamma, contrast, exposure), one bilinear resampling (crop, aspect, rotation, flip), and texture (blur or
+sharpening, noise, an erased box). The same seed gives the same batch.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """How strongly training images are varied. Zero turns a variation off.
+
+    Attributes:
+        crop_area_min: Smallest share of the picture's area that a crop keeps, 0 to 1; 1 crops nothing.
+        crop_aspect: Largest factor by which a crop's aspect ratio differs, 1 or more.
+        rotation_deg: Largest rotation either way, degrees.
+        flip: Mirror left and right in half of the cases.
+        gamma: Largest |ln gamma|: exponents from e^-gamma to e^gamma.
+        contrast: Largest |ln| of the contrast factor about mid-grey.
+        exposure: Largest shift of grey level, as a share of full scale.
+        blur: Largest weight of a 5x5 blurred copy; half of it, negative, sharpens.
+        noise: Largest standard deviation of Gaussian noise, as a share of full scale.
+        erase: Largest side of an erased box, as a share of the input's side; in half of the cases.
+        mixup: Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al. 2018).
+    """
+
+    crop_area_min: float = 0.35
+    crop_aspect: float = 1.33
+    rotation_deg: float = 10.0
+    flip: bool = True
+    gamma: float = 0.4
+    contrast: float = 0.3
+    exposure: float = 0.1
+    blur: float = 0.6
+    noise: float = 0.03
+    erase: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.crop_area_min <= 1 or self.crop_aspect < 1:
+            raise ValueError("crop_area_min must lie in 0.01 to 1 and crop_aspect be 1 or more")
+        if not 0 <= self.rotation_deg <= 45:
+            raise ValueError(f"rotation_deg is {self.rotation_deg}, expected 0 to 45")
+        for name in ("gamma", "contrast", "exposure", "blur", "noise", "erase", "mixup"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
+
+
+def augment(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
+    """Vary a batch.
+
+    Args:
+        pixels: uint8 `[B, H, W, C]`.
+        seed: int32 `[2]`, stateless.
+        config: How strongly.
+
+    Returns:
+        float32 `[B, H, W, C]`, grey levels 0 to 255.
+    """
+    import tensorflow as tf
+
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+    x = _tone(pixels, seeds[0], config)
+    x = _geometry(x, seeds[1], config)
+    x = _texture(x, seeds[2], config)
+    if config.erase:
+        x = _erase(x, seeds[3], config.erase)
+    return x
+
+
+def mixup_weights(batch: int, seed: Any, alpha: float) -> Any:
+    """Weights of each image against its partner, float32 `[B]`, 0.5 to 1; ones when `alpha` is 0.
+
+    A Beta(alpha, alpha) draw is the share of two Gamma(alpha) draws.
+    """
+    import tensorflow as tf
+
+    if not alpha:
+        return tf.ones([batch])
+    draws = tf.random.stateless_gamma([2, batch], seed, alpha) + 1e-9
+    share = draws[0] / (draws[0] + draws[1])
+    return tf.maximum(share, 1.0 - share)
+
+
+def _uniform(seed: Any, columns: int, batch: Any) -> Any:
+    """Independent draws in -1 to 1, as `columns` tensors `[B]`."""
+    import tensorflow as tf
+
+    return tf.unstack(tf.random.stateless_uniform([columns, batch], seed, -1.0, 1.0))
+
+
+def _tone(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
+    import tensorflow as tf
+
+    gamma, contrast, exposure = _uniform(seed, 3, tf.shape(pixels)[0])
+    level = tf.range(256, dtype=tf.float32)[None, :] / 255.0
+    curve = level ** tf.exp(config.gamma * gamma)[:, None]
+    curve = (curve - 0.5) * tf.exp(config.contrast * contrast)[:, None] + 0.5 + config.exposure * exposure[:, None]
+    table = tf.clip_by_value(curve, 0.0, 1.0) * 255.0  # [B, 256]
+    return tf.gather(table, tf.cast(pixels, tf.int32), batch_dims=1)  # [B, H, W, C]
+
+
+def _geometry(x: Any, seed: Any, config: AugmentConfig) -> Any:
+    """Sample each output pixel (u, v) at an affine image of it in the input."""
+    import tensorflow as tf
+
+    height, width = x.shape[1], x.shape[2]
+    area, aspect, along_x, along_y, angle, mirror = _uniform(seed, 6, tf.shape(x)[0])
+    # A crop's area is uniform between its bounds, its aspect ratio log-uniform.
+    share = config.crop_area_min + (1.0 - config.crop_area_min) * (area + 1.0) / 2.0
+    stretch = tf.exp(0.5 * math.log(config.crop_aspect) * aspect)
+    scale_x = tf.minimum(tf.sqrt(share) * stretch, 1.0)
+    scale_y = tf.minimum(tf.sqrt(share) / stretch, 1.0)
+    centre_x = (width - 1) / 2.0 * (1.0 + (1.0 - scale_x) * along_x)
+    centre_y = (height - 1) / 2.0 * (1.0 + (1.0 - scale_y) * along_y)
+    radians = math.radians(config.rotation_deg) * angle
+    cos, sin = tf.cos(radians), tf.sin(radians)
+    flip = tf.where(mirror < 0.0, -1.0, 1.0) if config.flip else tf.ones_like(mirror)
+    a, b = cos * scale_x * flip, -sin * scale_y
+    d, e = sin * scale_x * flip, cos * scale_y
+    offset_x = centre_x - a * (width - 1) / 2.0 - b * (height - 1) / 2.0
+    offset_y = centre_y - d * (width - 1) / 2.0 - e * (height - 1) / 2.0
+    zero = tf.zeros_like(a)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=x,
+        transforms=tf.stack([a, b, offset_x, d, e, offset_y, zero, zero], axis=1),
+        output_shape=[height, width],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+
+
+def _texture(x: Any, seed: Any, config: AugmentConfig) -> Any:
+    import tensorflow as tf
+
+    draws, normal = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    blur, noise = _uniform(draws, 2, tf.shape(x)[0])
+    if config.blur:
+        smooth = tf.nn.avg_pool2d(tf.nn.avg_pool2d(x, 3, 1, "SAME"), 3, 1, "SAME")
+        weight = config.blur * tf.where(blur > 0, blur, 0.5 * blur)
+        x = x + weight[:, None, None, None] * (smooth - x)
+    if config.noise:
+        sigma = config.noise * 255.0 * tf.maximum(noise, 0.0)
+        x = x + sigma[:, None, None, None] * tf.random.stateless_normal(tf.shape(x), normal)
+    return tf.clip_by_value(x, 0.0, 255.0)
+
+
+def _erase(x: Any, seed: Any, side: float) -> Any:
+    """Replace one box an image, in half of the cases, by mid-grey."""
+    import tensorflow as tf
+
+    height, width = x.shape[1], x.shape[2]
+    tall, wide, at_y, at_x, chance = _uniform(seed, 5, tf.shape(x)[0])
+    half_y, half_x = height * side / 4 * (tall + 1.0), width * side / 4 * (wide + 1.0)
+    rows = tf.abs(tf.range(height, dtype=tf.float32)[None] - (height / 2 * (1.0 + at_y))[:, None]) < half_y[:, None]
+    columns = tf.abs(tf.range(width, dtype=tf.float32)[None] - (width / 2 * (1.0 + at_x))[:, None]) < half_x[:, None]
+    box = rows[:, :, None] & columns[:, None, :] & (chance > 0.0)[:, None, None]
+    return tf.where(box[..., None], 127.5, x)

@@ -1,0 +1,90 @@
+"""Seeded batches for training: the same seed gives the same images in the same order, also after a resume."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_train.augment import AugmentConfig, augment, mixup_weights
+from slimscan_train.model import normalise_pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingSet:
+    """Images to train on.
+
+    Attributes:
+        pixels: uint8 `[N, H, W, C]`.
+        targets: float32 `[N, K]`, 0 to 1; NaN where an output has no target for an image.
+        weights: float32 `[N]`, weight of each image in the loss, mean 1.
+    """
+
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    @property
+    def positive(self) -> NDArray[np.bool_]:
+        """Which images are of the positive class, `[N]`."""
+        return self.targets[:, 0] > 0.5
+
+
+def class_weights(positive: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A weight an image such that both classes weigh the same and the mean is 1."""
+    share = np.where(positive, positive.mean(), 1.0 - positive.mean())
+    weights: NDArray[np.float32] = (0.5 / share).astype(np.float32)
+    return weights
+
+
+def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Which images an epoch shows, batch after batch: int64 `[steps, batch]`.
+
+    Balanced batches hold both classes half and half: each image of the larger class about once an epoch, those
+    of the smaller one as often as it takes.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    count = len(positive)
+    steps = max(1, count // batch)
+    if not balanced:
+        return rng.permutation(count)[: steps * batch].reshape(steps, -1)
+    half = batch // 2
+    steps = max(1, max(int(positive.sum()), int((~positive).sum())) // half)
+    columns = [_repeated(np.flatnonzero(of_class), steps * half, rng) for of_class in (positive, ~positive)]
+    return np.concatenate([column.reshape(steps, half) for column in columns], axis=1)
+
+
+def training_batches(
+    data: TrainingSet, order: NDArray[np.int64], config: AugmentConfig, *, seed: int, epoch: int
+) -> Iterator[tuple[Any, Any, Any]]:
+    """Augmented batches of one epoch, prepared while the step before them runs.
+
+    Yields:
+        Pixels float32 `[B, H, W, C]` as the network takes them, targets float32 `[B, K]`, weights float32 `[B]`.
+    """
+    import tensorflow as tf
+
+    def one(indices: Any, step: Any) -> tuple[Any, Any, Any]:
+        state = tf.stack([seed * 100_003 + epoch, tf.cast(step, tf.int32)])
+        # [B, H, W, C] and [B, K], gathered by NumPy: the cache may be a memory map
+        raw, targets, weights = tf.numpy_function(
+            lambda i: (data.pixels[i], data.targets[i], data.weights[i]), [indices], [tf.uint8, tf.float32, tf.float32]
+        )
+        raw.set_shape([order.shape[1], *data.pixels.shape[1:]])
+        targets.set_shape([order.shape[1], data.targets.shape[1]])
+        weights.set_shape([order.shape[1]])
+        pixels = normalise_pixels(augment(raw, state, config))
+        if config.mixup:
+            share = mixup_weights(order.shape[1], state, config.mixup)
+            pixels = share[:, None, None, None] * pixels + (1 - share)[:, None, None, None] * pixels[::-1]
+            targets = share[:, None] * targets + (1 - share)[:, None] * targets[::-1]
+        return pixels, targets, weights
+
+    steps = tf.data.Dataset.from_tensor_slices((order, np.arange(len(order))))
+    yield from steps.map(one, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def _repeated(indices: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    rounds = [rng.permutation(indices) for _ in range(-(-count // len(indices)))]
+    return np.concatenate(rounds)[:count]

@@ -1,0 +1,120 @@
+"""`slimscan train DATA --out RUN`: split by patient, train, choose the operating point, write the run."""
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slimscan_edge.errors import EXIT_DONE, InputError
+from slimscan_train.config import DEFAULT_RECIPE, TrainConfig, config_from, read_recipe, recipes
+from slimscan_train.dataset import Dataset, read_dataset
+from slimscan_train.fit import EpochRow
+from slimscan_train.naming import RULES
+from slimscan_train.report import write_report
+from slimscan_train.run import Run
+from slimscan_train.split import Split, read_split, reuse_split
+from slimscan_train.training import Progress, start_run, train_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "data", type=Path, help="folder of [SPLIT/]CLASS/image, or a CSV of path, label, patient, split"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run, new or empty")
+    parser.add_argument("--resume", action="store_true", help="go on with a stopped run, as it was asked then")
+    parser.add_argument("--recipe", help=f"{', '.join(recipes())}, or a TOML file (default: {DEFAULT_RECIPE})")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
+    parser.add_argument("--epochs", type=int, help="short for --set fit.epochs=N")
+    parser.add_argument("--seed", type=int, help="short for --set fit.seed=N (the split has its own: split.seed)")
+    parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
+    parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
+    parser.add_argument("--positive", metavar="CLASS", help="the positive class (default: the last by alphabet)")
+    parser.add_argument(
+        "--max-unreadable", type=float, default=0.01, metavar="SHARE", help="of images that may be unreadable (0.01)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train and report."""
+    dataset = read_dataset(arguments.data, naming=arguments.naming, positive=arguments.positive)
+    _note(f"{arguments.data}: {dataset.describe()}")
+    config, split = _resumed(arguments, dataset) if arguments.resume else _started(arguments, dataset)
+    _note(split.describe())
+    try:
+        with _progress(config.fit.epochs) as progress:
+            finished = train_run(arguments.out, config, split, dataset.root, progress)
+    except KeyboardInterrupt:
+        _note(f"stopped; go on with: slimscan train {arguments.data} --out {arguments.out} --resume")
+        raise
+    report = write_report(finished)
+    print(_summary(finished))
+    print(f"report: {report}")
+    return EXIT_DONE
+
+
+def _started(arguments: argparse.Namespace, dataset: Dataset) -> tuple[TrainConfig, Split]:
+    changes = list(arguments.set)
+    for name in ("epochs", "seed"):
+        if (value := getattr(arguments, name)) is not None:
+            changes.append(f"fit.{name}={value}")
+    config = read_recipe(arguments.recipe or DEFAULT_RECIPE, tuple(changes))
+    split = start_run(
+        dataset, config, arguments.out, given_split=arguments.split, max_unreadable=arguments.max_unreadable
+    )
+    return config, split
+
+
+def _resumed(arguments: argparse.Namespace, dataset: Dataset) -> tuple[TrainConfig, Split]:
+    given = [name for name in ("recipe", "epochs", "seed", "split") if getattr(arguments, name) is not None]
+    if given or arguments.set:
+        raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")
+    asked = arguments.out / "config.toml"
+    if not asked.exists():
+        raise InputError(f"{arguments.out} holds no run to resume; leave out --resume to start one")
+    if (arguments.out / "operating_point.json").exists():
+        raise InputError(f"the run in {arguments.out} is finished; see {arguments.out / 'report.html'}")
+    config = config_from(tomllib.loads(asked.read_text()), where=str(asked))
+    return config, reuse_split(read_split(arguments.out / "split.json"), dataset)
+
+
+@contextmanager
+def _progress(epochs: int) -> Iterator[Progress]:
+    """A bar on a terminal, one plain line an epoch elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    if not sys.stderr.isatty():
+        yield Progress(note=_note, epoch=lambda row: _note(_line(row, epochs)))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("training", total=None)
+
+        def step(epoch: int, done: int, steps: int) -> None:
+            bar.update(
+                task, description=f"epoch {epoch + 1}/{epochs}", total=epochs * steps, completed=epoch * steps + done
+            )
+
+        yield Progress(note=bar.console.print, epoch=lambda row: bar.console.print(_line(row, epochs)), step=step)
+
+
+def _line(row: EpochRow, epochs: int) -> str:
+    return (
+        f"epoch {row.epoch + 1}/{epochs}: loss {row.train_plain_loss:.3f} train, {row.val_loss:.3f} val; "
+        f"val AUROC {row.val_auroc:.4f}, sensitivity {row.val_sensitivity:.3f}, "
+        f"specificity {row.val_specificity:.3f}; {row.seconds:.0f} s"
+    )
+
+
+def _summary(finished: Run) -> str:
+    from slimscan_train.evaluation import evaluate
+
+    return "\n".join(line.text for line in evaluate(finished) if not line.shift)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

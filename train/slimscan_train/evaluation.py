@@ -1,0 +1,91 @@
+"""What a run's scores say at its locked operating point: one row a split and named shift."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.operating_point import OperatingPoint
+from slimscan_train.metrics import Figures, figures
+from slimscan_train.run import Run, ScoreRow, read_scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """One model on one set of images at one operating point. Scores are stored, figures computed.
+
+    Attributes:
+        split: Which patients.
+        shift: Named image shift, "" for the images as they are.
+        rows: The scores.
+        positive: Labels `[N]`, in the order of `rows`.
+        point: The operating point.
+    """
+
+    split: str
+    shift: str
+    rows: tuple[ScoreRow, ...]
+    positive: NDArray[np.bool_]
+    point: OperatingPoint
+
+    @property
+    def logits(self) -> NDArray[np.float64]:
+        """Scores `[N]`."""
+        return np.array([row.logit for row in self.rows])
+
+    @property
+    def figures(self) -> Figures:
+        """AUROC, sensitivity, specificity and loss."""
+        return figures(self.logits, self.positive, self.point.logit_threshold)
+
+    @property
+    def name(self) -> str:
+        """The split, and the shift in brackets."""
+        return f"{self.split} ({self.shift})" if self.shift else self.split
+
+    @property
+    def text(self) -> str:
+        """One line: who, how many, and the figures with exact 95 % intervals."""
+        found, positives = self.figures, int(self.positive.sum())
+        patients = len({row.patient for row in self.rows})
+        return (
+            f"{self.name}: AUROC {found.auroc:.4f}, "
+            f"sensitivity {_with_interval(found.sensitivity, positives)}, "
+            f"specificity {_with_interval(found.specificity, len(self.rows) - positives)} "
+            f"({len(self.rows)} images of {patients} patients, threshold {self.point.threshold:.3f})"
+        )
+
+
+def evaluate(run: Run) -> tuple[Evaluation, ...]:
+    """Every split and named shift in a run's `scores.csv`, at the run's operating point.
+
+    Raises:
+        InputError: The scores cannot be read.
+    """
+    return evaluate_rows(read_scores(run.folder / "scores.csv"), run.split.labels[1], run.operating_point)
+
+
+def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: OperatingPoint) -> tuple[Evaluation, ...]:
+    """Group score rows by split and shift, in the order of their first row."""
+    groups: dict[tuple[str, str], list[ScoreRow]] = {}
+    for row in rows:
+        groups.setdefault((row.split, row.shift), []).append(row)
+    return tuple(
+        Evaluation(
+            split=split,
+            shift=shift,
+            rows=tuple(members),
+            positive=np.array([row.label == positive_label for row in members]),
+            point=point,
+        )
+        for (split, shift), members in groups.items()
+    )
+
+
+def _with_interval(share: float, count: int) -> str:
+    """A proportion with its exact (Clopper & Pearson 1934) 95 % interval."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * count), count).proportion_ci(0.95, "exact")
+    return f"{share:.3f} ({interval.low:.3f}-{interval.high:.3f})"

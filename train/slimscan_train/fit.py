@@ -1,0 +1,233 @@
+"""The training loop, read top to bottom: batches, a step, validation at each epoch, a checkpoint that resumes."""
+
+import csv
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_train.batches import TrainingSet, epoch_order, training_batches
+from slimscan_train.config import TrainConfig
+from slimscan_train.metrics import cross_entropy, figures, threshold_at_sensitivity
+from slimscan_train.model import build_model, normalise_pixels
+
+CHECKPOINT = "checkpoint"
+BEST = "best.weights.h5"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """One row of `history.csv`: the training loss and the validation figures at the target sensitivity.
+
+    `train_loss` is the loss that is minimised, on augmented images; `train_plain_loss` and `val_loss` are plain
+    cross-entropies on images as they are, and comparable.
+    """
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_plain_loss: float
+    val_loss: float
+    val_auroc: float
+    val_sensitivity: float
+    val_specificity: float
+    seconds: float
+
+
+def fit(
+    config: TrainConfig,
+    train: TrainingSet,
+    val_pixels: NDArray[np.uint8],
+    val_positive: NDArray[np.bool_],
+    folder: Path,
+    *,
+    say: Callable[[EpochRow], None],
+    watch: Callable[[int, int, int], None] | None = None,
+) -> Any:
+    """Train, or go on from the checkpoint in `folder`; the run then ends as if it had never been stopped.
+
+    Args:
+        config: The run's configuration.
+        train: What to train on.
+        val_pixels: uint8 `[N, H, W, C]`, validation.
+        val_positive: Labels `[N]`.
+        folder: The run's folder: `history.csv`, `checkpoint/` and TensorBoard's `logs/` are written there.
+        say: Told each epoch's row.
+        watch: Told epoch, step and steps, at each step.
+
+    Returns:
+        The Keras model with the weights of the epoch that had the least validation loss.
+    """
+    import tensorflow as tf
+
+    asked = config.fit
+    spec = config.preprocess
+    model = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)
+    kept = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)  # averaged weights
+    state = _TrainingState(model, kept, folder)
+    steps = len(_order(train, config, 0))
+    optimizer = state.optimizer(_schedule(asked, steps), asked.weight_decay)
+    step_once = _step_function(model, kept, optimizer, config)
+    rows = state.restore()
+    writer = tf.summary.create_file_writer(str(folder / "logs"))
+    plain = np.linspace(0, len(train.pixels) - 1, min(len(train.pixels), len(val_pixels))).astype(np.int64)
+
+    while len(rows) < asked.epochs and not _stalled(rows, asked.patience):
+        epoch, start, losses = len(rows), perf_counter(), []
+        order = _order(train, config, epoch)
+        batches = training_batches(train, order, config.augment, seed=asked.seed, epoch=epoch)
+        for step, batch in enumerate(batches):
+            losses.append(step_once(*batch))
+            if watch:
+                watch(epoch, step + 1, steps)
+        val_logits = predict_logits(kept, val_pixels)[:, 0]
+        threshold = threshold_at_sensitivity(val_logits, val_positive, config.operate.target_sensitivity)
+        found = figures(val_logits, val_positive, threshold)
+        row = EpochRow(
+            epoch=epoch,
+            learning_rate=float(optimizer.learning_rate),
+            train_loss=float(np.mean([loss.numpy() for loss in losses])),
+            train_plain_loss=cross_entropy(predict_logits(kept, train.pixels[plain])[:, 0], train.positive[plain]),
+            val_loss=found.loss,
+            val_auroc=found.auroc,
+            val_sensitivity=found.sensitivity,
+            val_specificity=found.specificity,
+            seconds=round(perf_counter() - start, 2),
+        )
+        rows.append(row)
+        _log(writer, row)
+        state.save(rows)
+        say(row)
+    kept.load_weights(folder / CHECKPOINT / BEST)
+    return kept
+
+
+def predict_logits(model: Any, pixels: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float64]:
+    """Logits of raw pixels uint8 `[N, H, W, C]`, float64 `[N, K]`."""
+    parts = [
+        model(normalise_pixels(np.ascontiguousarray(pixels[start : start + batch])), training=False)[0].numpy()
+        for start in range(0, len(pixels), batch)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def read_history(folder: Path) -> list[EpochRow]:
+    """The rows of a run's `history.csv`, oldest first; none when there is no such file."""
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            EpochRow(epoch=int(row.pop("epoch")), **{name: float(value) for name, value in row.items()})
+            for row in csv.DictReader(file)
+        ]
+
+
+class _TrainingState:
+    """What is saved after each epoch: weights, averaged weights, optimiser, and how many epochs are done."""
+
+    def __init__(self, model: Any, kept: Any, folder: Path) -> None:
+        self._model, self._kept, self._folder = model, kept, folder
+        (folder / CHECKPOINT).mkdir(parents=True, exist_ok=True)
+
+    def optimizer(self, schedule: Any, weight_decay: float) -> Any:
+        import tensorflow as tf
+        import tf_keras
+
+        optimizer = tf_keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+        optimizer.build(self._model.trainable_variables)
+        self._epochs = tf.Variable(0, dtype=tf.int64)
+        checkpoint = tf.train.Checkpoint(model=self._model, kept=self._kept, optimizer=optimizer, epochs=self._epochs)
+        self._manager = tf.train.CheckpointManager(checkpoint, str(self._folder / CHECKPOINT), max_to_keep=1)
+        return optimizer
+
+    def restore(self) -> list[EpochRow]:
+        """Load the last checkpoint; the rows of the epochs that it covers."""
+        if not self._manager.latest_checkpoint:
+            return []
+        self._manager.restore_or_initialize()
+        return read_history(self._folder)[: int(self._epochs)]
+
+    def save(self, rows: list[EpochRow]) -> None:
+        if min(rows, key=lambda row: row.val_loss) is rows[-1]:
+            self._kept.save_weights(self._folder / CHECKPOINT / BEST)
+        _write_history(self._folder, rows)
+        self._epochs.assign(len(rows))
+        self._manager.save()
+
+
+def _order(train: TrainingSet, config: TrainConfig, epoch: int) -> NDArray[np.int64]:
+    balanced = config.fit.balance == "batches"
+    return epoch_order(train.positive, config.fit.batch, balanced=balanced, seed=config.fit.seed, epoch=epoch)
+
+
+def _schedule(asked: Any, steps: int) -> Any:
+    """Linear warm-up, then half a cosine to a hundredth of the peak."""
+    import tf_keras
+
+    warmup = max(1, round(asked.warmup_epochs * steps))
+    return tf_keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=asked.learning_rate / 100,
+        decay_steps=max(1, asked.epochs * steps - warmup),
+        alpha=0.01,
+        warmup_target=asked.learning_rate,
+        warmup_steps=warmup,
+    )
+
+
+def _step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any], Any]:
+    import tensorflow as tf
+
+    asked = config.fit
+    output_weights = [1.0, asked.subtype_weight][: config.model.outputs]
+
+    def step(pixels: Any, targets: Any, weights: Any) -> Any:
+        with tf.GradientTape() as tape:
+            logits, _ = model(pixels, training=True)  # [B, K]
+            known = tf.math.is_finite(targets)
+            wanted = tf.where(known, targets, 0.5) * (1.0 - 2.0 * asked.label_smoothing) + asked.label_smoothing
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits) * weights[:, None] * output_weights
+            loss = tf.reduce_sum(tf.where(known, losses, 0.0)) / tf.cast(tf.shape(pixels)[0], tf.float32)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        # A young average would remember the initial weights: its decay grows with the steps done.
+        done = tf.cast(optimizer.iterations, tf.float32)
+        decay = tf.minimum(asked.weight_average, (1.0 + done) / (10.0 + done)) if asked.weight_average else 0.0
+        for average, value in zip(kept.variables, model.variables, strict=True):
+            average.assign(decay * average + (1.0 - decay) * value)
+        return loss
+
+    compiled: Callable[[Any, Any, Any], Any] = tf.function(step)
+    return compiled
+
+
+def _stalled(rows: list[EpochRow], patience: int) -> bool:
+    if not rows:
+        return False
+    best = min(range(len(rows)), key=lambda index: rows[index].val_loss)
+    return len(rows) - 1 - best >= patience
+
+
+def _write_history(folder: Path, rows: list[EpochRow]) -> None:
+    partial = folder / "history.csv.partial"
+    with partial.open("w", newline="") as file:
+        table = csv.DictWriter(file, [field.name for field in fields(EpochRow)])
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+    partial.replace(folder / "history.csv")
+
+
+def _log(writer: Any, row: EpochRow) -> None:
+    import tensorflow as tf
+
+    with writer.as_default(step=row.epoch):
+        for name, value in asdict(row).items():
+            if name != "epoch" and math.isfinite(value):
+                tf.summary.scalar(name, value)
+    writer.flush()

@@ -1,0 +1,156 @@
+"""A run: the folder that training leaves and that export and comparison start from.
+
+config.toml            all that was asked
+split.json             every image with label, patient, split and content hash
+data.json              where the data set lay, its naming rule, what could not be read
+history.csv            one row an epoch
+model.keras            the float model
+operating_point.json   temperature and threshold, chosen on validation
+scores.csv             one row an image and named shift: split, shift, patient, label, group, logit
+report.html            the same for people
+logs/, checkpoint/     TensorBoard's, and what a stopped run resumes from
+"""
+
+import csv
+import json
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.errors import InputError
+from slimscan_edge.operating_point import OperatingPoint
+from slimscan_edge.records import from_mapping
+from slimscan_train.config import TrainConfig, config_from
+from slimscan_train.dataset import LabelledImage
+from slimscan_train.pixels import load_pixels
+from slimscan_train.shifts import SHIFTS
+from slimscan_train.split import Split, read_split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """One row of `scores.csv`: the float model's first logit for one image, as it is (`shift` "") or shifted."""
+
+    image: str
+    split: str
+    shift: str
+    patient: str
+    label: str
+    group: str
+    logit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Where it lies.
+        config: What was asked.
+        split: Who trained and who judged.
+        data_root: Folder of the data set, absolute.
+        operating_point: Of the float model.
+    """
+
+    folder: Path
+    config: TrainConfig
+    split: Split
+    data_root: Path
+    operating_point: OperatingPoint
+
+    def model(self) -> Any:
+        """The float Keras model; loads TensorFlow."""
+        import tf_keras
+
+        import slimscan_train.model  # noqa: F401  (chooses Keras 2 before TensorFlow is loaded)
+
+        return tf_keras.models.load_model(self.folder / "model.keras", compile=False)
+
+    def pixels(self, images: Sequence[LabelledImage], shift: str = "") -> NDArray[np.uint8]:
+        """Preprocessed pixels of images of this run, uint8 `[N, H, W, C]`, under a named shift or as they are.
+
+        Raises:
+            InputError: An image that trained or judged can no longer be read.
+        """
+        return read_pixels(self.data_root, images, self.config, shift)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        InputError: The folder is no run, or its training has not ended.
+    """
+    if not (folder / "config.toml").exists():
+        raise InputError(f"{folder} is not a run (it has no config.toml); make one with: slimscan train DATA --out RUN")
+    if not (folder / "operating_point.json").exists():
+        raise InputError(f"the training in {folder} has not ended; go on with: slimscan train DATA --out RUN --resume")
+    where = str(folder / "config.toml")
+    return Run(
+        folder=folder,
+        config=config_from(tomllib.loads((folder / "config.toml").read_text()), where=where),
+        split=read_split(folder / "split.json"),
+        data_root=Path(json.loads((folder / "data.json").read_text())["root"]),
+        operating_point=read_operating_point(folder / "operating_point.json"),
+    )
+
+
+def read_pixels(root: Path, images: Sequence[LabelledImage], config: TrainConfig, shift: str = "") -> NDArray[np.uint8]:
+    """Preprocessed pixels of a data set's images, uint8 `[N, H, W, C]`; every one must be readable.
+
+    Raises:
+        InputError: An image cannot be read.
+    """
+    files = [root / image.path for image in images]
+    absent = [file for file in files if not file.exists()]
+    if absent:
+        raise InputError(f"{absent[0]} and {len(absent) - 1} more images are gone; put the data set back to {root}")
+    pixels, bad = load_pixels(
+        files,
+        [image.sha256 for image in images],
+        config.preprocess,
+        shift=SHIFTS[shift] if shift else None,
+        shift_name=shift,
+    )
+    if bad:
+        raise InputError(f"{len(bad)} images cannot be read: {bad[0].reason}")
+    return pixels
+
+
+def read_operating_point(path: Path) -> OperatingPoint:
+    """Read an `operating_point.json`."""
+    return from_mapping(OperatingPoint, json.loads(path.read_text()), where=str(path))
+
+
+def write_operating_point(path: Path, point: OperatingPoint) -> None:
+    """Write an `operating_point.json`; its presence says that a run is finished."""
+    path.write_text(json.dumps(asdict(point), indent=1) + "\n")
+
+
+def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
+    """Write a `scores.csv`."""
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, [field.name for field in fields(ScoreRow)])
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+
+
+def read_scores(path: Path) -> list[ScoreRow]:
+    """Read a `scores.csv`.
+
+    Raises:
+        InputError: The file is absent or has other columns.
+    """
+    try:
+        with path.open(newline="") as file:
+            return [
+                from_mapping(ScoreRow, {**row, "logit": float(row["logit"])}, where=str(path))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read as scores ({exc})") from exc

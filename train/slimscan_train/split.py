@@ -1,0 +1,230 @@
+"""Who trains and who judges: a seeded split by patient, kept in `split.json` and reusable.
+
+Four splits: `train`; `val`, random patients; `val_shift`, patients from the far end of each acquisition
+series; and `test`, only where the data set itself names one. Patients who share an exact copy of an image
+stay together.
+"""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from slimscan_edge.errors import InputError
+from slimscan_edge.records import from_mapping
+from slimscan_train.dataset import Dataset, LabelledImage
+
+SCHEMA_VERSION = 1
+SplitName = Literal["train", "val", "val_shift", "test"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitConfig:
+    """How patients are split.
+
+    Attributes:
+        seed: Of the draw of `val` patients.
+        val_fraction: Share of patients in `val`, drawn at random from each series.
+        shift_fraction: Share of patients in `val_shift`: those with the highest numbers of each series, whole.
+        shift_series: Series held out whole in `val_shift` instead.
+    """
+
+    seed: int = 0
+    val_fraction: float = 0.12
+    shift_fraction: float = 0.1
+    shift_series: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 0.5 or not 0 <= self.shift_fraction < 0.5:
+            raise ValueError(
+                f"val_fraction {self.val_fraction} and shift_fraction {self.shift_fraction} must lie in 0 to 0.5"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Each image of a data set with the split it is in, in the order of the data set.
+
+    Attributes:
+        labels: The negative and the positive class.
+        naming: The rule that patients were read by.
+        images: The records, their `split` filled in.
+    """
+
+    labels: tuple[str, str]
+    naming: str
+    images: tuple[LabelledImage, ...]
+
+    def __post_init__(self) -> None:
+        homes = defaultdict(set)
+        for image in self.images:
+            homes[image.patient].add(image.split)
+        torn = sorted(patient for patient, splits in homes.items() if len(splits) > 1)
+        if torn:
+            raise ValueError(f"{len(torn)} patients are in more than one split, {torn[0]} first")
+
+    def select(self, *splits: str) -> tuple[LabelledImage, ...]:
+        """The images of some splits, in order."""
+        return tuple(image for image in self.images if image.split in splits)
+
+    @property
+    def subtypes(self) -> tuple[str, str]:
+        """The two subgroups of the positive class, in alphabetical order.
+
+        Raises:
+            InputError: The positive class has not exactly two subgroups.
+        """
+        groups = sorted({image.group for image in self.images if self.is_positive(image)})
+        if len(groups) != 2:
+            raise InputError(
+                f"class {self.labels[1]} has the subgroups {', '.join(groups)}, expected two; set model.outputs=1"
+            )
+        return groups[0], groups[1]
+
+    def is_positive(self, image: LabelledImage) -> bool:
+        """Whether an image is of the positive class."""
+        return image.label == self.labels[1]
+
+    def describe(self) -> str:
+        """One line: images (positive) and patients of each split."""
+        parts = []
+        for name in ("train", "val", "val_shift", "test"):
+            images = self.select(name)
+            if images:
+                positive = sum(map(self.is_positive, images))
+                patients = len({image.patient for image in images})
+                parts.append(f"{name} {len(images):,} images ({positive:,} positive) of {patients:,} patients")
+        return "; ".join(parts)
+
+
+def make_split(dataset: Dataset, config: SplitConfig) -> Split:
+    """Split a data set by patient, stratified by acquisition series.
+
+    A split that the data set itself names is kept: its `test` is never trained on, and its `val` (when it
+    holds both classes) replaces the random draw.
+
+    Raises:
+        InputError: A split ends up without images of both classes, or the data set itself puts one patient
+            in two splits.
+    """
+    families = _families(dataset.images)
+    chosen: dict[str, str] = {}
+    given = {image.split for image in dataset.images}
+    for family, members in families.items():
+        named = {image.split for image in members}
+        if len(named) > 1:
+            raise InputError(
+                f"the data set puts {members[0].patient} (or an exact copy of an image) in more than one split; "
+                "run: slimscan audit, then merge the folders or give a CSV without splits"
+            )
+        if named <= {"val", "test"}:
+            chosen[family] = named.pop()
+    by_series: dict[str, list[str]] = defaultdict(list)
+    for family, members in families.items():
+        if family not in chosen:
+            by_series[members[0].series].append(family)
+    rng = np.random.default_rng(config.seed)
+    for series, names in sorted(by_series.items()):
+        chosen.update(_shift_families(series, names, families, config))
+        left = [name for name in names if name not in chosen]
+        count = 0 if "val" in given else max(1, round(config.val_fraction * len(names)))
+        drawn = {left[i] for i in rng.permutation(len(left))[: min(count, len(left) - 1)]}
+        chosen.update({name: "val" if name in drawn else "train" for name in left})
+    home = {image.path: chosen[family] for family, members in families.items() for image in members}
+    split = Split(
+        labels=dataset.labels,
+        naming=dataset.naming,
+        images=tuple(replace(image, split=home[image.path]) for image in dataset.images),
+    )
+    _require_both_classes(split)
+    return split
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write `split.json`: every image with label, patient, split and content hash."""
+    table = {
+        "schema_version": SCHEMA_VERSION,
+        "labels": split.labels,
+        "naming": split.naming,
+        "images": [asdict(image) for image in split.images],
+    }
+    path.write_text(json.dumps(table, indent=0) + "\n")
+
+
+def read_split(path: Path) -> Split:
+    """Read a `split.json`.
+
+    Raises:
+        InputError: It is absent, not JSON, or of another schema version.
+    """
+    try:
+        table = json.loads(path.read_text())
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read as a split ({exc})") from exc
+    if table.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {table.get('schema_version')!r}, expected {SCHEMA_VERSION}")
+    images = tuple(from_mapping(LabelledImage, row, where=str(path)) for row in table["images"])
+    try:
+        return Split(labels=tuple(table["labels"]), naming=table["naming"], images=images)
+    except ValueError as exc:
+        raise InputError(f"{path}: {exc}") from exc
+
+
+def reuse_split(split: Split, dataset: Dataset) -> Split:
+    """Check that a split made earlier is of this very data set, image for image.
+
+    Raises:
+        InputError: An image was added, removed or changed since.
+    """
+    before = {image.path: image.sha256 for image in split.images}
+    now = {image.path: image.sha256 for image in dataset.images}
+    changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+    if changed:
+        raise InputError(
+            f"{len(changed)} images of {dataset.root} are not those of the split ({changed[0]} first); "
+            "use the data set that the split was made from, or make a new split"
+        )
+    return split
+
+
+def _families(images: tuple[LabelledImage, ...]) -> dict[str, list[LabelledImage]]:
+    """Patients joined wherever they share an exact copy of an image, by their first patient's name."""
+    parent = {image.patient: image.patient for image in images}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    owner: dict[str, str] = {}
+    for image in images:
+        first = owner.setdefault(image.sha256, image.patient)
+        one, other = sorted((root(first), root(image.patient)))
+        parent[other] = one
+    families: dict[str, list[LabelledImage]] = defaultdict(list)
+    for image in images:
+        families[root(image.patient)].append(image)
+    return dict(families)
+
+
+def _shift_families(
+    series: str, names: list[str], families: dict[str, list[LabelledImage]], config: SplitConfig
+) -> dict[str, str]:
+    """The families of one series that go to `val_shift`: all, the latest numbers, or none if it has no numbers."""
+    if series in config.shift_series:
+        return dict.fromkeys(names, "val_shift")
+    ordered = sorted(names, key=lambda name: (families[name][0].number, name))
+    if families[ordered[-1]][0].number == 0:
+        return {}
+    count = round(config.shift_fraction * len(ordered))
+    return dict.fromkeys(ordered[len(ordered) - count :], "val_shift")
+
+
+def _require_both_classes(split: Split) -> None:
+    for name in ("train", "val"):
+        counts = Counter(split.is_positive(image) for image in split.select(name))
+        if len(counts) != 2:
+            raise InputError(f"split {name!r} does not hold both classes; it needs more patients of each")

@@ -1,0 +1,163 @@
+"""A training run from data set to finished run folder."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.errors import InputError
+from slimscan_train.batches import TrainingSet, class_weights
+from slimscan_train.config import TrainConfig, write_config
+from slimscan_train.dataset import Dataset, LabelledImage
+from slimscan_train.fit import EpochRow, fit, predict_logits
+from slimscan_train.metrics import choose_operating_point
+from slimscan_train.pixels import load_pixels, refuse_unreadable
+from slimscan_train.run import Run, ScoreRow, read_pixels, read_run, write_operating_point, write_scores
+from slimscan_train.shifts import SHIFTS
+from slimscan_train.split import Split, make_split, read_split, reuse_split, write_split
+
+UNREADABLE = "unreadable"
+"""The split of images that could not be decoded: listed in `split.json`, used nowhere."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Who is told what while a run trains.
+
+    Attributes:
+        note: Told one line of plain text.
+        epoch: Told each epoch's figures.
+        step: Told epoch, step and steps in the epoch; None when nobody watches.
+    """
+
+    note: Callable[[str], None]
+    epoch: Callable[[EpochRow], None]
+    step: Callable[[int, int, int], None] | None = None
+
+
+def start_run(
+    dataset: Dataset, config: TrainConfig, folder: Path, *, given_split: Path | None, max_unreadable: float
+) -> Split:
+    """Make a run's folder: the configuration, the split, and what cannot be read.
+
+    Raises:
+        InputError: The folder is not empty, the split does not fit, or too many images cannot be read.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; give another folder, or go on with --resume")
+    split = reuse_split(read_split(given_split), dataset) if given_split else make_split(dataset, config.split)
+    _, bad = load_pixels(
+        [dataset.file(image) for image in split.images], [image.sha256 for image in split.images], config.preprocess
+    )
+    refuse_unreadable(bad, len(split.images), max_unreadable)
+    reasons = {image.path: image.reason for image in bad}
+    images = tuple(
+        replace(image, split=UNREADABLE) if str(dataset.file(image)) in reasons else image for image in split.images
+    )
+    split = replace(split, images=images)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = {"root": str(dataset.root.resolve()), "naming": dataset.naming, "unreadable": reasons}
+    (folder / "data.json").write_text(json.dumps(table, indent=1) + "\n")
+    write_split(folder / "split.json", split)
+    write_config(folder / "config.toml", config)
+    return split
+
+
+def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progress: Progress) -> Run:
+    """Train in a folder that `start_run` made, or go on where training was stopped, and finish the run.
+
+    Args:
+        folder: The run's folder.
+        config: As written there.
+        split: As written there.
+        root: Folder of the data set.
+        progress: Who is told what.
+
+    Returns:
+        The finished run.
+    """
+    train = _training_set(split, config, root, progress.note)
+    val = split.select("val")
+    positive = _positives(split, val)
+    model = fit(
+        config,
+        train,
+        read_pixels(root, val, config),
+        positive,
+        folder,
+        say=progress.epoch,
+        watch=progress.step,
+    )
+    model.save(folder / "model.keras")
+    rows = score_rows(model, config, split, root, progress.note)
+    write_scores(folder / "scores.csv", rows)
+    logits = np.array([row.logit for row in rows if row.split == "val" and not row.shift])
+    patients = len({image.patient for image in val})
+    point = choose_operating_point(
+        logits,
+        positive,
+        target_sensitivity=config.operate.target_sensitivity,
+        chosen_on=f"val: {len(val)} images of {patients} patients, float model",
+    )
+    write_operating_point(folder / "operating_point.json", point)
+    return read_run(folder)
+
+
+def score_rows(
+    model: Any, config: TrainConfig, split: Split, root: Path, note: Callable[[str], None]
+) -> list[ScoreRow]:
+    """Score every held-out image as it is, and the validation images under each named shift."""
+    held_out = split.select("val", "val_shift", "test")
+    note(f"scoring {len(held_out)} held-out images, and validation under {len(SHIFTS)} named shifts")
+    rows = _scored(model, held_out, read_pixels(root, held_out, config), "")
+    val = split.select("val")
+    for shift in SHIFTS:
+        rows += _scored(model, val, read_pixels(root, val, config, shift), shift)
+    return rows
+
+
+def _scored(model: Any, images: Sequence[LabelledImage], pixels: NDArray[np.uint8], shift: str) -> list[ScoreRow]:
+    logits = predict_logits(model, pixels)[:, 0]
+    return [
+        ScoreRow(
+            image=image.path,
+            split=image.split,
+            shift=shift,
+            patient=image.patient,
+            label=image.label,
+            group=image.group,
+            logit=float(logit),
+        )
+        for image, logit in zip(images, logits, strict=True)
+    ]
+
+
+def _training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[str], None]) -> TrainingSet:
+    images = split.select("train")
+    if config.fit.drop_duplicates:
+        first = {image.sha256: image for image in reversed(images)}
+        kept = tuple(image for image in images if first[image.sha256] is image)
+        note(f"training on {len(kept):,} images, {len(images) - len(kept)} exact copies left out")
+        images = kept
+    positive = _positives(split, images)
+    targets = positive.astype(np.float32)[:, None]
+    if config.model.outputs == 2:
+        targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
+    weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
+    return TrainingSet(pixels=np.asarray(read_pixels(root, images, config)), targets=targets, weights=weights)
+
+
+def _subtype_targets(split: Split, images: Sequence[LabelledImage]) -> NDArray[np.float32]:
+    """1 for the first subtype, 0 for the second, NaN for negatives; float32 `[N, 1]`."""
+    first, second = split.subtypes
+    value = {first: 1.0, second: 0.0}
+    targets = [value[image.group] if split.is_positive(image) else np.nan for image in images]
+    return np.array(targets, np.float32)[:, None]
+
+
+def _positives(split: Split, images: Sequence[LabelledImage]) -> NDArray[np.bool_]:
+    return np.array([split.is_positive(image) for image in images])

@@ -1,0 +1,206 @@
+"""The record of one `slimscan bench`: every raw value, and the table for people that is computed from them."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from slimscan_bench.bootstrap import Interval
+from slimscan_bench.cold_start import ColdStart
+from slimscan_bench.environment import Environment
+from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
+from slimscan_edge.errors import ImageError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFile:
+    """What an image that was measured on is like."""
+
+    name: str
+    width: int
+    height: int
+    mode: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """What was measured, on what, where and how.
+
+    Attributes:
+        command: The command line, defaults spelt out.
+        started: When, UTC, ISO 8601.
+        bundle_id: `NAME-VERSION`.
+        bundle_sha256: Of the file, hexadecimal.
+        bundle_size_bytes: Of the file.
+        model_size_bytes: Of the `.tflite` inside.
+        threads: Threads of one inference.
+        warmup: Rounds that were not kept.
+        synthetic: The images were drawn for the measurement.
+        images: The images, in the order that samples count them.
+        samples: Every answer, warm.
+        cold_starts: Every pair of fresh processes; may be empty.
+        environment: The machine before.
+        environment_after: The machine afterwards, when it is warm and throttling shows.
+    """
+
+    command: str
+    started: str
+    bundle_id: str
+    bundle_sha256: str
+    bundle_size_bytes: int
+    model_size_bytes: int
+    threads: int
+    warmup: int
+    synthetic: bool
+    images: tuple[ImageFile, ...]
+    samples: tuple[Sample, ...]
+    cold_starts: tuple[ColdStart, ...]
+    environment: Environment
+    environment_after: Environment
+
+    def stage(self, name: str, *, image: int | None = None) -> Distribution:
+        """Milliseconds of one of `STAGES`, over all images or one."""
+        return distribution(self.samples, name, image=image)
+
+    @property
+    def first_answer(self) -> Distribution:
+        """Milliseconds from process start to first answer, ours; `InputError` without cold starts."""
+        return _over_runs([pair.slimscan.first_answer_ms for pair in self.cold_starts])
+
+    @property
+    def floor(self) -> Distribution:
+        """The same of the bare script."""
+        return _over_runs([pair.floor.first_answer_ms for pair in self.cold_starts])
+
+    @property
+    def floor_ratio(self) -> Distribution:
+        """Ours over the floor's, pair by pair."""
+        return _over_runs([pair.ratio for pair in self.cold_starts])
+
+    @property
+    def peak_memory_mib(self) -> float | None:
+        """Largest resident set of a fresh process of ours, over all cold starts."""
+        return max((p.slimscan.peak_memory_mib for p in self.cold_starts if p.slimscan.peak_memory_mib), default=None)
+
+    @property
+    def floor_peak_memory_mib(self) -> float | None:
+        """The same of the bare script."""
+        return max((p.floor.peak_memory_mib for p in self.cold_starts if p.floor.peak_memory_mib), default=None)
+
+    @property
+    def concerns(self) -> tuple[str, ...]:
+        """Reasons to doubt the figures. The load afterwards is our own; throttling afterwards counts."""
+        throttled = set(self.environment_after.throttling) - set(self.environment.throttling)
+        return (*self.environment.concerns, *(f"while measuring: {words}" for words in sorted(throttled)))
+
+    def to_table(self) -> dict[str, Any]:
+        """Plain values for JSON: `schema_version`, every field, and under `summary` what is computed from them."""
+        return {"schema_version": SCHEMA_VERSION, "summary": self._summary(), **dataclasses.asdict(self)}
+
+    def to_lines(self) -> list[str]:
+        """The report for people, line by line."""
+        return [
+            *self._headings(),
+            "",
+            f"{'ms':8}{'p50':>9}  {'95 % interval':^19}{'p90':>9}{'p99':>9}   ({len(self.samples)} answers, warm)",
+            *(_stage_line(name, self.stage(name)) for name in STAGES),
+            "",
+            *(
+                f"  total p50 {self.stage('total', image=i).p50:8.2f} ms   {file.name}, {file.width}x{file.height} "
+                f"{file.mode}, {file.size_bytes / 1024:,.0f} KiB"
+                for i, file in enumerate(self.images)
+            ),
+            *self._cold_start_lines(),
+            *(f"caution: {concern}" for concern in self.concerns),
+        ]
+
+    def _headings(self) -> list[str]:
+        where = self.environment
+        return [
+            f"bundle   {self.bundle_id}, {self.bundle_size_bytes / 1024:,.1f} KiB "
+            f"(model {self.model_size_bytes / 1024:,.1f} KiB), sha256 {self.bundle_sha256[:12]}",
+            f"machine  {where.board or where.cpu_model or where.architecture}, {where.usable_cores or where.cores} "
+            f"cores, {where.kernel}",
+            f"software {where.interpreter} with {self.threads} threads, Python {where.python}, NumPy {where.numpy}, "
+            f"Pillow {where.pillow}, libjpeg-turbo {where.libjpeg_turbo or 'absent'}",
+            f"images   {len(self.images)}, "
+            + ("drawn for this measurement: no X-ray was read" if self.synthetic else "as given"),
+        ]
+
+    def _cold_start_lines(self) -> list[str]:
+        if not self.cold_starts:
+            return []
+        ratio = self.floor_ratio
+        return [
+            "",
+            f"process start to first answer ({len(self.cold_starts)} starts in turn with a bare script)",
+            f"  slimscan {self.first_answer.p50:8.1f} ms  {_span(self.first_answer.p50_interval, 1)}"
+            f"   peak memory {_mib(self.peak_memory_mib)}",
+            f"  floor    {self.floor.p50:8.1f} ms  {_span(self.floor.p50_interval, 1)}"
+            f"   peak memory {_mib(self.floor_peak_memory_mib)}",
+            f"  ratio    {ratio.p50:8.3f}     {_span(ratio.p50_interval, 3)}",
+            "",
+        ]
+
+    def _summary(self) -> dict[str, Any]:
+        summary: dict[str, Any] = {
+            "bootstrap_seed": BOOTSTRAP_SEED,
+            "concerns": self.concerns,
+            "stages_ms": {name: _figures(self.stage(name)) for name in STAGES},
+        }
+        if self.cold_starts:
+            summary["first_answer_ms"] = _figures(self.first_answer)
+            summary["floor_ms"] = _figures(self.floor)
+            summary["floor_ratio"] = _figures(self.floor_ratio)
+            summary["peak_memory_mib"] = self.peak_memory_mib
+            summary["floor_peak_memory_mib"] = self.floor_peak_memory_mib
+        return summary
+
+
+def describe_image(path: Path) -> ImageFile:
+    """Size, mode and bytes of an image file.
+
+    Raises:
+        ImageError: It is unreadable.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            return ImageFile(
+                name=path.name, width=width, height=height, mode=image.mode, size_bytes=path.stat().st_size
+            )
+    except (OSError, ValueError, SyntaxError) as exc:
+        raise ImageError(f"{path} is not a readable image ({exc}); give image files") from exc
+
+
+def _over_runs(values: Sequence[float]) -> Distribution:
+    return Distribution(values=tuple(values), rounds=tuple(range(len(values))))
+
+
+def _figures(values: Distribution) -> dict[str, Any]:
+    return {
+        "p50": values.p50,
+        "p50_interval_95": values.p50_interval,
+        "p90": values.p90,
+        "p99": values.p99,
+        "count": len(values.values),
+    }
+
+
+def _stage_line(name: str, values: Distribution) -> str:
+    p99 = "-" if values.p99 is None else f"{values.p99:.2f}"
+    return f"{name:8}{values.p50:9.2f}  {_span(values.p50_interval, 2):^19}{values.p90:9.2f}{p99:>9}"
+
+
+def _span(interval: Interval | None, digits: int) -> str:
+    return "-" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
+
+
+def _mib(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:,.1f} MiB"

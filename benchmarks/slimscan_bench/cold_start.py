@@ -1,0 +1,119 @@
+"""From the start of a process to its first answer, and the memory it took: ours against the least that can be.
+
+Ours is `slimscan predict` as the command line starts it. The floor is a bare script that imports NumPy, Pillow
+and the interpreter and runs the same model on the same image without a check. They run in turn, so that the ratio
+of the two is of one machine in one state. "Cold" is the process: files have been read before and come from the
+page cache.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from slimscan_edge.bundle import Bundle
+from slimscan_edge.errors import InterpreterError
+
+_PROGRAMS = Path(__file__).parent / "first_answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One fresh process.
+
+    Attributes:
+        first_answer_ms: From starting the process to having its answer.
+        peak_memory_mib: Its largest resident set by then; None where `/proc` does not tell.
+    """
+
+    first_answer_ms: float
+    peak_memory_mib: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStart:
+    """One start of ours and one of the floor, right after each other."""
+
+    slimscan: Start
+    floor: Start
+
+    @property
+    def ratio(self) -> float:
+        """How many times the floor's time ours took."""
+        return self.slimscan.first_answer_ms / self.floor.first_answer_ms
+
+
+def measure_cold_starts(
+    bundle: Bundle,
+    image: Path,
+    *,
+    bundle_path: Path,
+    threads: int,
+    runs: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[ColdStart, ...]:
+    """Start both programs in turn, after one start of each that is not kept; nothing at all for 0 runs.
+
+    Args:
+        bundle: The bundle, verified.
+        image: Image file to answer for.
+        bundle_path: The bundle's file, for ours to read.
+        threads: Threads of one inference.
+        runs: Pairs that are kept.
+        progress: Called with the number of pairs done, the first included.
+
+    Raises:
+        InterpreterError: A program ended without an answer.
+    """
+    if not runs:
+        return ()
+    with tempfile.TemporaryDirectory(prefix="slimscan-bench-") as folder:
+        model = Path(folder) / "model.tflite"
+        model.write_bytes(bundle.model)
+        oversample = bundle.manifest.preprocess.jpeg_oversample
+        options = ["--bundle", str(bundle_path), "--threads", str(threads), "--allow-failed"]
+        commands = {
+            "slimscan": ["with_slimscan.py", "predict", str(image), *options],
+            "floor": ["floor.py", str(model), str(threads), str(image), str(oversample)],
+        }
+        pairs = []
+        for run in range(runs + 1):
+            order = ("slimscan", "floor") if run % 2 else ("floor", "slimscan")  # neither always goes first
+            starts = {name: _start(commands[name]) for name in order}
+            pairs.append(ColdStart(slimscan=starts["slimscan"], floor=starts["floor"]))
+            progress(run + 1)
+    return tuple(pairs[1:])
+
+
+def _start(words: list[str]) -> Start:
+    # -P: the script's own folder is not searched for modules, for either program.
+    command = [sys.executable, "-P", str(_PROGRAMS / words[0]), *words[1:]]
+    with tempfile.TemporaryFile("w+") as complaints:
+        began = perf_counter()
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as child:
+            assert child.stdout is not None
+            answer = child.stdout.readline()
+            first_answer_ms = (perf_counter() - began) * 1e3
+            peak = _peak_memory_mib(child.pid)
+            child.communicate()
+        complaints.seek(0)
+        if not answer.strip() or child.returncode:
+            last = (complaints.read().strip().splitlines() or ["no message"])[-1]
+            raise InterpreterError(
+                f"{words[0]} ended with exit code {child.returncode} before its answer ({last}); run: slimscan doctor"
+            )
+    return Start(first_answer_ms=first_answer_ms, peak_memory_mib=peak)
+
+
+def _peak_memory_mib(process: int) -> float | None:
+    # Not ru_maxrss: on Linux a process inherits the peak of the one that started it (getrusage(2), execve).
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return None

@@ -1,0 +1,139 @@
+"""How long answers take: every stage of every image, measured warm and kept raw. Base dependencies only."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_bench.bootstrap import Interval, clustered_interval
+from slimscan_edge.classifier import Classifier, Timings
+from slimscan_edge.errors import InputError
+
+STAGES = ("decode", "resize", "invoke", "decide", "total")
+MIN_VALUES_FOR_P99 = 100
+BOOTSTRAP_SEED = 0
+"""Of the intervals of medians; the values themselves are kept, so any other seed can be tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One answer for one image.
+
+    Attributes:
+        image: Which of the images, from 0.
+        round: Which of the rounds over all images, from 0.
+        timings: Milliseconds of each stage.
+    """
+
+    image: int
+    round: int
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """Values of one quantity, with the round that each was taken in.
+
+    Attributes:
+        values: In the order they were taken; at least one.
+        rounds: Round of each.
+    """
+
+    values: tuple[float, ...]
+    rounds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values or len(self.values) != len(self.rounds):
+            raise InputError(f"got {len(self.values)} values and {len(self.rounds)} rounds, expected one each")
+
+    @property
+    def p50(self) -> float:
+        """Median."""
+        return float(np.median(self.values))
+
+    @property
+    def p90(self) -> float:
+        """90th percentile, interpolated."""
+        return float(np.quantile(self.values, 0.90))
+
+    @property
+    def p99(self) -> float | None:
+        """99th percentile, interpolated; None below `MIN_VALUES_FOR_P99` values, which cannot show one."""
+        return float(np.quantile(self.values, 0.99)) if len(self.values) >= MIN_VALUES_FOR_P99 else None
+
+    @property
+    def p50_interval(self) -> Interval | None:
+        """95 % bootstrap interval of the median, whole rounds drawn; None with one round.
+
+        It covers what varies from round to round on this machine with these images, and nothing more.
+        """
+        if len(set(self.rounds)) < 2:
+            return None
+        values = np.array(self.values)
+
+        def median(drawn: NDArray[np.intp]) -> float:
+            return float(np.median(values[drawn]))
+
+        return clustered_interval(median, [str(r) for r in self.rounds], seed=BOOTSTRAP_SEED, resamples=1000)
+
+
+def measure_latency(
+    classifier: Classifier,
+    images: Sequence[Path],
+    *,
+    warmup: int,
+    repeats: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> tuple[Sample, ...]:
+    """Ask for every image, round after round, and keep what each stage took.
+
+    Rounds go over all images in turn, so that a drift of the machine falls on all alike. Files are read anew
+    each time; after the warm-up they come from the page cache.
+
+    Args:
+        classifier: Ready to answer.
+        images: Image files.
+        warmup: Rounds before anything is kept.
+        repeats: Rounds that are kept.
+        progress: Called with the number of rounds done, warm-up included.
+
+    Returns:
+        `repeats * len(images)` samples in the order they were taken.
+
+    Raises:
+        InputError: There is no image, no round to keep, or the bundle rejects an image.
+        ImageError: An image is unreadable.
+    """
+    if not images or repeats < 1 or warmup < 0:
+        raise InputError(
+            f"got {len(images)} images, {repeats} repeats and {warmup} warm-up rounds, expected at least 1, 1 and 0"
+        )
+    samples = []
+    for count in range(warmup + repeats):
+        for index, path in enumerate(images):
+            finding = classifier.predict(path)
+            if finding.decision == "rejected":
+                raise InputError(
+                    f"{path} is rejected ({finding.reason}), so it takes no time; give images that are not"
+                )
+            if count >= warmup:
+                samples.append(Sample(image=index, round=count - warmup, timings=finding.timings))
+        progress(count + 1)
+    return tuple(samples)
+
+
+def distribution(samples: Sequence[Sample], stage: str, *, image: int | None = None) -> Distribution:
+    """The values of one stage over all images, or over one.
+
+    Args:
+        samples: From `measure_latency`.
+        stage: One of `STAGES`.
+        image: Which image; all when None.
+    """
+    chosen = [sample for sample in samples if image is None or sample.image == image]
+    return Distribution(
+        values=tuple(getattr(sample.timings, f"{stage}_ms") for sample in chosen),
+        rounds=tuple(sample.round for sample in chosen),
+    )

@@ -1,0 +1,164 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slimscan_bench.benchmark import describe_image
+from slimscan_bench.cold_start import measure_cold_starts
+from slimscan_bench.environment import read_environment
+from slimscan_bench.latency import Distribution, distribution, measure_latency
+from slimscan_bench.typical_images import TYPICAL, write_typical_images
+from slimscan_edge.bundle import read_bundle
+from slimscan_edge.classifier import Classifier
+from slimscan_edge.cli import main
+from slimscan_edge.errors import ImageError, InputError, InterpreterError
+
+BUNDLE = Path(__file__).parents[1] / "golden" / "brightness-1.0.0.slimscan"
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return Classifier.load(BUNDLE, threads=1)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    paths = [tmp_path / f"grey{level}.jpeg" for level in (60, 200)]
+    for path, level in zip(paths, (60, 200), strict=True):
+        Image.fromarray(np.full((90, 120), level, np.uint8)).save(path)
+    return paths
+
+
+def test_rounds_go_over_all_images_in_turn_and_the_warmup_is_dropped(classifier, pictures):
+    done = []
+    samples = measure_latency(classifier, pictures, warmup=2, repeats=3, progress=done.append)
+    assert [(s.round, s.image) for s in samples] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert done == [1, 2, 3, 4, 5]
+    total = distribution(samples, "total")
+    parts = [distribution(samples, stage).values for stage in ("decode", "resize", "invoke", "decide")]
+    assert total.values == pytest.approx(np.sum(parts, axis=0))
+    assert distribution(samples, "total", image=1).values == total.values[1::2]
+
+
+def test_percentiles_of_known_values():
+    values = Distribution(values=tuple(map(float, range(1, 102))), rounds=tuple(range(101)))
+    assert (values.p50, values.p90, values.p99) == (51.0, 91.0, 100.0)
+    low, high = values.p50_interval
+    assert 30 < low < 51 < high < 72
+    assert values.p50_interval == values.p50_interval
+    few = Distribution(values=(1.0, 2.0, 9.0), rounds=(0, 0, 0))
+    assert few.p50 == 2.0
+    assert few.p99 is None
+    assert few.p50_interval is None
+
+
+@pytest.mark.parametrize("counts", [{"warmup": 0, "repeats": 0}, {"warmup": -1, "repeats": 1}])
+def test_refuses_to_measure_nothing(classifier, pictures, counts):
+    with pytest.raises(InputError, match="expected at least"):
+        measure_latency(classifier, pictures, **counts)
+    with pytest.raises(InputError, match="got 0 images"):
+        measure_latency(classifier, [], warmup=0, repeats=1)
+    with pytest.raises(InputError):
+        Distribution(values=(), rounds=())
+
+
+def test_an_unreadable_image_is_refused(classifier, tmp_path):
+    broken = tmp_path / "broken.jpeg"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(ImageError):
+        measure_latency(classifier, [broken], warmup=0, repeats=1)
+    with pytest.raises(ImageError):
+        describe_image(broken)
+
+
+def test_cold_starts_are_kept_in_pairs(pictures):
+    done = []
+    pairs = measure_cold_starts(
+        read_bundle(BUNDLE), pictures[0], bundle_path=BUNDLE, threads=1, runs=1, progress=done.append
+    )
+    assert len(pairs) == 1
+    assert done == [1, 2]
+    (pair,) = pairs
+    assert pair.ratio == pair.slimscan.first_answer_ms / pair.floor.first_answer_ms > 0
+    if sys.platform == "linux":
+        assert 5 < pair.slimscan.peak_memory_mib < 500
+        assert 5 < pair.floor.peak_memory_mib < 500
+
+
+def test_peak_memory_is_the_new_process_own(pictures):
+    ballast = np.ones(80_000_000)  # 610 MiB that a started process would report as its peak, were ru_maxrss believed
+    (pair,) = measure_cold_starts(read_bundle(BUNDLE), pictures[0], bundle_path=BUNDLE, threads=1, runs=1)
+    assert ballast.sum() > 0
+    if sys.platform == "linux":
+        assert pair.floor.peak_memory_mib < 400
+
+
+def test_a_process_that_does_not_answer_is_an_error(tmp_path):
+    missing = tmp_path / "missing.jpeg"
+    with pytest.raises(InterpreterError, match="before its answer"):
+        measure_cold_starts(read_bundle(BUNDLE), missing, bundle_path=BUNDLE, threads=1, runs=1)
+
+
+def test_typical_images_are_the_same_grey_jpegs_every_time(tmp_path):
+    (tmp_path / "again").mkdir()
+    first, again = write_typical_images(tmp_path), write_typical_images(tmp_path / "again")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    described = [describe_image(path) for path in first]
+    assert [(image.width, image.height) for image in described] == [size[:2] for size in TYPICAL]
+    assert {image.mode for image in described} == {"L"}
+
+
+def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
+    out = tmp_path / "results" / "benchmark.json"
+    counts = ["--threads", "1", "--repeats", "4", "--warmup", "1", "--cold-starts", "1"]
+    code = main(["bench", *map(str, pictures), "--bundle", str(BUNDLE), *counts, "--json", "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert printed.count("\n") == 1
+    record = json.loads(printed)
+    assert record == json.loads(out.read_text())
+    assert record["schema_version"] == 1
+    assert record["bundle_id"] == "brightness-1.0.0"
+    assert record["bundle_sha256"] == read_bundle(BUNDLE).sha256
+    assert record["bundle_size_bytes"] == BUNDLE.stat().st_size
+    assert not record["synthetic"]
+    assert [image["name"] for image in record["images"]] == ["grey60.jpeg", "grey200.jpeg"]
+    assert len(record["samples"]) == 8
+    assert record["summary"]["stages_ms"]["total"]["count"] == 8
+    assert len(record["cold_starts"]) == 1
+    assert "--repeats 4 --warmup 1 --cold-starts 1" in record["command"]
+    assert record["environment"]["python"] == read_environment(interpreter="").python
+
+
+def test_command_without_images_says_that_it_drew_them(capsys):
+    options = ["--bundle", str(BUNDLE), "--repeats", "1", "--warmup", "0", "--cold-starts", "0"]
+    assert main(["bench", *options]) == 0
+    table = capsys.readouterr().out
+    assert "drawn for this measurement: no X-ray was read" in table
+    assert "drawn-1400x1000.jpeg, 1400x1000 L" in table
+    for stage in ("decode", "resize", "invoke", "decide", "total"):
+        assert f"\n{stage}" in table
+    assert "first answer" not in table
+
+
+@pytest.mark.parametrize("words", [["--repeats", "0"], ["--cold-starts", "-1"], ["--warmup", "two"]])
+def test_command_refuses_counts_that_are_none(words):
+    with pytest.raises(SystemExit) as refusal:
+        main(["bench", "--bundle", str(BUNDLE), *words])
+    assert refusal.value.code == 2
+
+
+def test_command_needs_base_dependencies_only():
+    script = f"""
+import sys
+for name in ("scipy", "sklearn", "matplotlib", "tensorflow", "tf_keras", "jinja2", "rich"):
+    sys.modules[name] = None  # an import of it fails
+from slimscan_edge.cli import main
+sys.exit(main(["bench", "--bundle", {str(BUNDLE)!r}, "--repeats", "2", "--warmup", "0", "--cold-starts", "1"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

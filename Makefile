@@ -1,0 +1,54 @@
+# Needs python3.11 (with venv), make and a package index that pip reaches; everything else goes into .venv.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help venv test lint fix demo lock clean
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check --require-virtualenv
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock"
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+
+venv: .venv/.project ## make .venv with the locked packages and this project, editable
+	@true
+
+# The stamps are touched last, so that an install which failed or was interrupted starts over.
+.venv/.locked: requirements/workstation.txt
+	@command -v python3.11 >/dev/null || { echo "make: python3.11 is not installed" >&2; exit 1; }
+	@echo "installing the locked packages into .venv (some minutes)"
+	@python3.11 -m venv --clear .venv
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements/workstation.txt
+	@touch $@
+
+.venv/.project: .venv/.locked pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test: lint ## style, types, import contracts, then the tests
+	@$(BIN)/python -m pytest
+
+lint: .venv/.project ## style, types and import contracts
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "run: make fix" >&2; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: .venv/.project ## format, and mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+demo: .venv/.project ## the whole chain on images it makes itself
+	@$(BIN)/slimscan demo
+
+lock: .venv/.locked ## resolve requirements/ again; pins that still fit stay
+	@$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra all --group dev -o requirements/workstation.txt
+	@$(COMPILE) --universal -o requirements/device.txt
+
+clean: ## remove .venv, caches and build products
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -107,6 +107,47 @@ def fit(
     return kept
 
 
+def fine_tune(
+    model: Any,
+    config: TrainConfig,
+    train: TrainingSet,
+    *,
+    epochs: int,
+    learning_rate: float,
+    callback: Any = None,
+) -> None:
+    """Train an existing model on, in place, with the run's batches and augmentation and no schedule.
+
+    Args:
+        model: A Keras model from pixels to logits and evidence, wrapped or not.
+        config: The run's configuration.
+        train: What to train on.
+        epochs: Passes over it.
+        learning_rate: Constant.
+        callback: A Keras callback that is told of batches and epochs (a pruning schedule, say).
+    """
+    import tf_keras
+
+    optimizer = tf_keras.optimizers.Adam(learning_rate)
+    optimizer.build(model.trainable_variables)
+    step_once = _step_function(model, None, optimizer, config)
+    if callback:
+        model.optimizer = optimizer
+        callback.set_model(model)
+        callback.on_train_begin()
+    for epoch in range(epochs):
+        # Orders of epochs that the first training did not show.
+        order = _order(train, config, config.fit.epochs + epoch)
+        for step, batch in enumerate(
+            training_batches(train, order, config.augment, seed=config.fit.seed, epoch=config.fit.epochs + epoch)
+        ):
+            if callback:
+                callback.on_train_batch_begin(step)
+            step_once(*batch)
+        if callback:
+            callback.on_epoch_end(epoch)
+
+
 def predict_logits(model: Any, pixels: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float64]:
     """Logits of raw pixels uint8 `[N, H, W, C]`, float64 `[N, K]`."""
     parts = [
@@ -182,6 +223,7 @@ def _schedule(asked: Any, steps: int) -> Any:
 
 
 def _step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any], Any]:
+    """One step of gradient descent on `model`, and of its weight average `kept` if there is one."""
     import tensorflow as tf
 
     asked = config.fit
@@ -196,6 +238,8 @@ def _step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -
             loss = tf.reduce_sum(tf.where(known, losses, 0.0)) / tf.cast(tf.shape(pixels)[0], tf.float32)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        if kept is None:
+            return loss
         # A young average would remember the initial weights: its decay grows with the steps done.
         done = tf.cast(optimizer.iterations, tf.float32)
         decay = tf.minimum(asked.weight_average, (1.0 + done) / (10.0 + done)) if asked.weight_average else 0.0

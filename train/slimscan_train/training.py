@@ -80,7 +80,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     Returns:
         The finished run.
     """
-    train = _training_set(split, config, root, progress.note)
+    train = training_set(split, config, root, progress.note)
     val = split.select("val")
     positive = _positives(split, val)
     model = fit(
@@ -105,6 +105,26 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     )
     write_operating_point(folder / "operating_point.json", point)
     return read_run(folder)
+
+
+def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[str], None]) -> TrainingSet:
+    """The training images with targets and weights, as the configuration asks.
+
+    Raises:
+        InputError: An image cannot be read, or there are no subtypes for a second output.
+    """
+    images = split.select("train")
+    if config.fit.drop_duplicates:
+        first = {image.sha256: image for image in reversed(images)}
+        kept = tuple(image for image in images if first[image.sha256] is image)
+        note(f"training on {len(kept):,} images, {len(images) - len(kept)} exact copies left out")
+        images = kept
+    positive = _positives(split, images)
+    targets = positive.astype(np.float32)[:, None]
+    if config.model.outputs == 2:
+        targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
+    weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
+    return TrainingSet(pixels=np.asarray(read_pixels(root, images, config)), targets=targets, weights=weights)
 
 
 def score_rows(
@@ -134,21 +154,6 @@ def _scored(model: Any, images: Sequence[LabelledImage], pixels: NDArray[np.uint
         )
         for image, logit in zip(images, logits, strict=True)
     ]
-
-
-def _training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[str], None]) -> TrainingSet:
-    images = split.select("train")
-    if config.fit.drop_duplicates:
-        first = {image.sha256: image for image in reversed(images)}
-        kept = tuple(image for image in images if first[image.sha256] is image)
-        note(f"training on {len(kept):,} images, {len(images) - len(kept)} exact copies left out")
-        images = kept
-    positive = _positives(split, images)
-    targets = positive.astype(np.float32)[:, None]
-    if config.model.outputs == 2:
-        targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
-    weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
-    return TrainingSet(pixels=np.asarray(read_pixels(root, images, config)), targets=targets, weights=weights)
 
 
 def _subtype_targets(split: Split, images: Sequence[LabelledImage]) -> NDArray[np.float32]:

@@ -1,0 +1,72 @@
+"""`slimscan export RUN --out BUNDLE`: compress, gate, and write a bundle only if every gate passed."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from slimscan_edge.bundle import SUFFIX
+from slimscan_edge.errors import InputError
+from slimscan_export.calibration import CalibrationConfig
+from slimscan_export.exporting import Export, ExportConfig, export_run, write_export
+from slimscan_export.fine_tuning import FineTuneConfig
+from slimscan_export.gates import EXIT_CODES
+from slimscan_train.run import read_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="NAME-VERSION.slimscan to write")
+    parser.add_argument("--quantisation", choices=("ptq", "qat"), default="ptq", help="after training, or aware of it")
+    parser.add_argument("--prune", type=float, default=0.0, metavar="SHARE", help="zeros in each pointwise kernel")
+    parser.add_argument("--fine-tune-epochs", type=int, default=2, help="epochs of pruning and of qat (2)")
+    parser.add_argument("--calibration-images", type=int, default=200, help="training images for int8 ranges (200)")
+    parser.add_argument("--calibration-seed", type=int, default=0, help="of their draw (0)")
+    parser.add_argument(
+        "--allow-failed", action="store_true", help="write the bundle whatever the verdict; devices refuse it"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export and report; the exit code is the verdict's."""
+    name, version = _name_and_version(arguments.out)
+    try:
+        config = ExportConfig(
+            name=name,
+            version=version,
+            quantisation=arguments.quantisation,
+            sparsity=arguments.prune,
+            calibration=CalibrationConfig(images=arguments.calibration_images, seed=arguments.calibration_seed),
+            tuning=FineTuneConfig(epochs=arguments.fine_tune_epochs),
+        )
+    except ValueError as exc:
+        raise InputError(str(exc)) from exc
+    if arguments.out.exists():
+        raise InputError(f"{arguments.out} exists and a version is never overwritten; give another version")
+    finished = read_run(arguments.run)
+    export = export_run(finished, config, _note)
+    evidence, written = write_export(finished, export, arguments.out, allow_failed=arguments.allow_failed)
+    print(_summary(export))
+    if written:
+        print(f"bundle: {arguments.out} ({arguments.out.stat().st_size:,} bytes)")
+    else:
+        print(f"no bundle is written: the verdict is {export.verdict}")
+    print(f"evidence: {evidence}")
+    return EXIT_CODES[export.verdict]
+
+
+def _name_and_version(out: Path) -> tuple[str, str]:
+    match = re.fullmatch(r"(.+?)-(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)", out.name.removesuffix(SUFFIX))
+    if not out.name.endswith(SUFFIX) or not match:
+        raise InputError(f"--out {out.name}: expected NAME-VERSION{SUFFIX}, such as pneumonia-0.1.0{SUFFIX}")
+    return match[1], match[2]
+
+
+def _summary(export: Export) -> str:
+    lines = [f"{gate.verdict:12} {gate.name}: {gate.measured} (allowed: {gate.allowed})" for gate in export.gates]
+    return "\n".join([*lines, f"verdict: {export.verdict}"])
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,301 @@
+"""From a finished run to a gated bundle: compress, calibrate, convert, judge, and write what was seen."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_bench.scores import PairedScores, Scores
+from slimscan_edge.bundle import GateResult, Verdict, write_bundle
+from slimscan_edge.errors import InputError
+from slimscan_edge.operating_point import OperatingPoint
+from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_export.bundling import make_bundle
+from slimscan_export.calibration import CalibrationConfig, draw_calibration
+from slimscan_export.convert import PRECISIONS, SavedModel, convert, predict_tflite, saved_model
+from slimscan_export.fine_tuning import FineTuneConfig, prune, quantisation_aware, zero_share
+from slimscan_export.gates import Candidate, GatePolicy, evaluate_gates, overall
+from slimscan_train.dataset import LabelledImage
+from slimscan_train.fit import predict_logits
+from slimscan_train.metrics import choose_operating_point
+from slimscan_train.run import Run, read_scores
+from slimscan_train.training import training_set
+
+JUDGING_SPLITS = ("val", "val_shift")
+"""Patients that no weight and no calibration range was fitted on."""
+
+Quantisation = Literal["ptq", "qat"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """All that an export can be asked.
+
+    Attributes:
+        name: Name of the bundle.
+        version: Its semantic version.
+        quantisation: `ptq`: ranges from calibration images after training; `qat`: learnt in a short training.
+        sparsity: Share of each pointwise kernel that magnitude pruning sets to zero; 0 prunes nothing.
+        calibration: Images that int8 ranges are measured on.
+        tuning: How pruning and quantisation-aware training go on from the float model.
+        policy: What the gates allow.
+    """
+
+    name: str
+    version: str
+    quantisation: Quantisation = "ptq"
+    sparsity: float = 0.0
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    tuning: FineTuneConfig = field(default_factory=FineTuneConfig)
+    policy: GatePolicy = field(default_factory=GatePolicy)
+
+    def __post_init__(self) -> None:
+        if self.quantisation not in ("ptq", "qat"):
+            raise ValueError(f"quantisation is {self.quantisation!r}, expected ptq or qat")
+        if not 0 <= self.sparsity < 1:
+            raise ValueError(f"sparsity is {self.sparsity}, expected 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Export:
+    """What an export made and saw.
+
+    Attributes:
+        config: What was asked.
+        variants: The bytes of each `.tflite`, by precision.
+        candidate: The int8 model against the float one.
+        gates: Each gate's result.
+        operating_point: Of the int8 model, locked.
+        zeros: Share of zeros among the kernels of the model that was converted, 0 to 1.
+    """
+
+    config: ExportConfig
+    variants: dict[str, bytes]
+    candidate: Candidate
+    gates: tuple[GateResult, ...]
+    operating_point: OperatingPoint
+    zeros: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all gates together."""
+        return overall(self.gates)
+
+
+def export_run(run: Run, config: ExportConfig, note: Callable[[str], None]) -> Export:
+    """Compress a run's float model to int8 and judge it; nothing is written.
+
+    Args:
+        run: A finished run.
+        config: What is asked.
+        note: Told one line of plain text as work goes on.
+
+    Returns:
+        The models and the gates' results, whatever the verdict.
+
+    Raises:
+        InputError: The run's images are gone, too few, or of one class.
+    """
+    float_model = run.model()
+    compressed = _compressed(run, float_model, config, note)
+    calibration = None
+    if config.quantisation == "ptq":
+        images = draw_calibration(run.split, config.calibration)
+        note(f"calibrating on {len(images)} training images, seed {config.calibration.seed}")
+        calibration = run.pixels(images)
+    with saved_model(compressed, quantisation_aware=config.quantisation == "qat") as saved:
+        variants = _variants(saved, float_model, calibration, config, note)
+    return judge(run, config, variants, float_model, zeros=zero_share(compressed), note=note)
+
+
+def judge(
+    run: Run,
+    config: ExportConfig,
+    variants: dict[str, bytes],
+    float_model: Any,
+    *,
+    zeros: float,
+    note: Callable[[str], None],
+    preprocess: PreprocessSpec | None = None,
+) -> Export:
+    """Hold an int8 model against the run's float model on the run's held-out patients.
+
+    Args:
+        run: The run.
+        config: What is asked.
+        variants: The bytes of each `.tflite`; `int8` is the candidate.
+        float_model: The run's Keras model.
+        zeros: Share of zeros among the kernels.
+        note: Told one line of plain text.
+        preprocess: What the candidate's images pass through, when it is not the run's preprocessing.
+    """
+    images = run.split.select(*JUDGING_SPLITS)
+    if not images:
+        raise InputError(f"{run.folder} holds no validation images to judge on")
+    note(f"judging on {len(images)} images of {len({image.patient for image in images})} patients")
+    seen_by_float = run.pixels(images)
+    candidate_run = run
+    if preprocess and preprocess != run.config.preprocess:
+        candidate_run = dataclasses.replace(run, config=dataclasses.replace(run.config, preprocess=preprocess))
+    candidate_logits = predict_tflite(variants["int8"], candidate_run.pixels(images))
+    reference = scores_of(run, images, predict_logits(float_model, seen_by_float)[:, 0])
+    answered = scores_of(run, images, candidate_logits)
+    point = _locked_point(run, images, candidate_logits)
+    candidate = Candidate(
+        pair=PairedScores(
+            reference=reference,
+            candidate=answered,
+            reference_threshold=run.operating_point.logit_threshold,
+            candidate_threshold=point.logit_threshold,
+        ),
+        validated=_validated(run, images),
+        reference_preprocess=run.config.preprocess,
+        candidate_preprocess=candidate_run.config.preprocess,
+        model_bytes=len(variants["int8"]),
+    )
+    return Export(
+        config=config,
+        variants=variants,
+        candidate=candidate,
+        gates=evaluate_gates(candidate, config.policy),
+        operating_point=point,
+        zeros=zeros,
+    )
+
+
+def scores_of(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[np.float64]) -> Scores:
+    """Logits `[N]` of a run's images as a record for statistics."""
+    return Scores(
+        images=tuple(image.path for image in images),
+        patients=tuple(image.patient for image in images),
+        positive=np.array([run.split.is_positive(image) for image in images]),
+        groups=tuple(image.group for image in images),
+        logits=logits,
+    )
+
+
+def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> tuple[Path, bool]:
+    """Write the evidence, and the bundle if the gates passed.
+
+    Args:
+        run: The run.
+        export: What was made and seen.
+        out: The bundle's path; the evidence goes into a folder of the same name ending in `.export`.
+        allow_failed: Write the bundle whatever the verdict; its manifest says so and devices refuse it.
+
+    Returns:
+        The evidence's folder, and whether a bundle was written.
+    """
+    evidence = out.with_suffix(".export")
+    evidence.mkdir(parents=True, exist_ok=True)
+    for precision, model in export.variants.items():
+        (evidence / f"{precision}.tflite").write_bytes(model)
+    (evidence / "export.json").write_text(json.dumps(_table(run, export), indent=1) + "\n")
+    written = export.verdict == "PASS" or allow_failed
+    if written:
+        config = export.config
+        bundle = make_bundle(
+            run,
+            export.variants["int8"],
+            export.operating_point,
+            export.gates,
+            export.verdict,
+            name=config.name,
+            model_version=config.version,
+        )
+        write_bundle(out, bundle.manifest, bundle.members)
+    return evidence, written
+
+
+def _compressed(run: Run, model: Any, config: ExportConfig, note: Callable[[str], None]) -> Any:
+    if config.sparsity == 0 and config.quantisation == "ptq":
+        return model
+    train = training_set(run.split, run.config, run.data_root, note)
+    if config.sparsity:
+        note(f"pruning to {config.sparsity:.0%} zeros, {config.tuning.epochs} epochs")
+        model = prune(model, config.sparsity, train, run.config, config.tuning)
+    if config.quantisation == "qat":
+        note(f"quantisation-aware training, {config.tuning.epochs} epochs")
+        model = quantisation_aware(model, train, run.config, config.tuning, keep_zeros=config.sparsity > 0)
+    return model
+
+
+def _variants(
+    saved: SavedModel,
+    float_model: Any,
+    calibration: NDArray[np.uint8] | None,
+    config: ExportConfig,
+    note: Callable[[str], None],
+) -> dict[str, bytes]:
+    """The float model in every precision, but int8 from the compressed one."""
+    note(f"converting to {', '.join(PRECISIONS)}")
+    plain = config.quantisation == "ptq" and not config.sparsity
+    with saved_model(float_model) as original:
+        source = saved if plain else original
+        variants: dict[str, bytes] = {name: convert(source, name) for name in PRECISIONS if name != "int8"}
+    variants["int8"] = convert(saved, "int8", calibration)
+    for name, model in variants.items():
+        note(f"  {name}: {len(model):,} bytes")
+    return variants
+
+
+def _locked_point(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[np.float64]) -> OperatingPoint:
+    """The int8 model's own operating point, on the validation patients that the float model's was chosen on."""
+    chosen = np.array([image.split == "val" for image in images])
+    positive = np.array([run.split.is_positive(image) for image in images])
+    patients = len({image.patient for image in images if image.split == "val"})
+    return choose_operating_point(
+        logits[chosen],
+        positive[chosen],
+        target_sensitivity=run.operating_point.target_sensitivity,
+        chosen_on=f"val: {int(chosen.sum())} images of {patients} patients, int8 model",
+    )
+
+
+def _validated(run: Run, images: tuple[LabelledImage, ...]) -> Scores:
+    """The scores that the run itself recorded for these images."""
+    rows = {row.image: row for row in read_scores(run.folder / "scores.csv") if not row.shift}
+    absent = [image.path for image in images if image.path not in rows]
+    if absent:
+        raise InputError(f"scores.csv of {run.folder} lacks {len(absent)} images ({absent[0]} first); train anew")
+    recorded = [rows[image.path] for image in images]
+    return Scores(
+        images=tuple(row.image for row in recorded),
+        patients=tuple(row.patient for row in recorded),
+        positive=np.array([row.label == run.split.labels[1] for row in recorded]),
+        groups=tuple(row.group for row in recorded),
+        logits=np.array([row.logit for row in recorded]),
+    )
+
+
+def _table(run: Run, export: Export) -> dict[str, Any]:
+    """What `export.json` holds: every observation that the report's figures come from."""
+    pair = export.candidate.pair
+    return {
+        "schema_version": 1,
+        "run": run.folder.name,
+        "verdict": export.verdict,
+        "config": dataclasses.asdict(export.config),
+        "gates": [dataclasses.asdict(gate) for gate in export.gates],
+        "operating_point": dataclasses.asdict(export.operating_point),
+        "float_operating_point": dataclasses.asdict(run.operating_point),
+        "size_bytes": {precision: len(model) for precision, model in export.variants.items()},
+        "zeros": export.zeros,
+        "new_misses": pair.new_misses,
+        "new_false_alarms": pair.new_false_alarms,
+        "scores": [
+            {"image": image, "positive": bool(positive), "float": float(a), "int8": float(b)}
+            for image, positive, a, b in zip(
+                pair.reference.images,
+                pair.reference.positive,
+                pair.reference.logits,
+                pair.candidate.logits,
+                strict=True,
+            )
+        ],
+    }

@@ -1,0 +1,216 @@
+"""What `slimscan compare` compares: a run, a bundle or a bare `.tflite`, each as a model that scores pixels."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.bundle import SUFFIX, read_bundle
+from slimscan_edge.errors import InputError, MissingExtraError
+from slimscan_edge.interpreter import Interpreter
+from slimscan_edge.operating_point import OperatingPoint
+from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_train.split import Split
+
+Kind = Literal["run", "bundle", "tflite"]
+Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""From preprocessed pixels uint8 `[N, H, W, C]` to the decision's logits, float64 `[N]`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A model with all that turns an image into a decision.
+
+    Attributes:
+        name: As it was given.
+        kind: What it was read from.
+        sha256: Of the bundle, the `.tflite` or the run's `model.keras`, hexadecimal.
+        size_bytes: Of the model alone.
+        preprocess: How an image becomes its input.
+        operating_point: How its logit becomes a decision.
+        labels: The negative and the positive class.
+        note: What a reader must know of it; empty when nothing.
+        split: Of a run, who trained it; None when the file does not say.
+        score: What computes its logits.
+    """
+
+    name: str
+    kind: Kind
+    sha256: str
+    size_bytes: int
+    preprocess: PreprocessSpec
+    operating_point: OperatingPoint
+    labels: tuple[str, str]
+    note: str
+    split: Split | None
+    score: Score
+
+
+def read_models(reference: Path, candidate: Path) -> tuple[Model, Model]:
+    """Read the two models of a comparison.
+
+    A bare `.tflite` has neither preprocessing nor threshold: it takes both from the other one, and its `note` says so.
+
+    Raises:
+        InputError: A file is absent or no model, both are bare, their labels differ, or the bare one's tensors do
+            not fit the other's preprocessing.
+        MissingExtraError: A run is given and TensorFlow is not installed.
+    """
+    kinds = (_kind(reference), _kind(candidate))
+    if kinds == ("tflite", "tflite"):
+        raise InputError(
+            "both models are bare .tflite files, which have neither preprocessing nor threshold; "
+            "give the run or the bundle of at least one"
+        )
+    if kinds[0] == "tflite":
+        other = _read(candidate, kinds[1])
+        return _bare(reference, other), other
+    one = _read(reference, kinds[0])
+    other = _bare(candidate, one) if kinds[1] == "tflite" else _read(candidate, kinds[1])
+    if one.labels != other.labels:
+        raise InputError(
+            f"{one.name} tells {one.labels} apart, {other.name} {other.labels}; compare models of one task"
+        )
+    return one, other
+
+
+def tflite_score(model: bytes) -> Score:
+    """The scoring function of a `.tflite` model, int8 or float.
+
+    Args:
+        model: The file's bytes. Input uint8 (raw pixels) or float32 (pixels as training normalises them); one output
+            `[1, K]`, the logits, the first of which is the decision's.
+
+    Raises:
+        InputError: Its input or outputs are none of these.
+        InterpreterError: The interpreter refuses it.
+    """
+    interpreter = Interpreter(model)
+    logits_at = [i for i, spec in enumerate(interpreter.outputs) if len(spec.shape) == 2]
+    if interpreter.input.dtype not in ("uint8", "float32") or len(logits_at) != 1:
+        raise InputError(
+            f"the model takes {interpreter.input.dtype} and gives {[list(s.shape) for s in interpreter.outputs]}; "
+            "expected uint8 or float32 pixels and one output [1, K] of logits"
+        )
+    spec = interpreter.outputs[logits_at[0]]
+
+    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        inputs = (_as_input(one[np.newaxis], interpreter.input.dtype) for one in pixels)
+        tensors = (interpreter.invoke(one)[logits_at[0]] for one in inputs)
+        return np.array([float(spec.real_values(tensor)[0, 0]) for tensor in tensors], dtype=np.float64)
+
+    return score
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """What a report says of a model, as plain values."""
+    point = model.operating_point
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        "sha256": model.sha256,
+        "size_bytes": model.size_bytes,
+        "threshold": point.threshold,
+        "temperature": point.temperature,
+        "logit_threshold": point.logit_threshold,
+        "threshold_chosen_on": point.chosen_on,
+        "note": model.note,
+    }
+
+
+def _kind(path: Path) -> Kind:
+    if path.is_dir():
+        return "run"
+    if path.suffix not in (SUFFIX, ".tflite"):
+        raise InputError(f"{path} is no model; expected a run folder, a bundle ({SUFFIX}) or a .tflite file")
+    return "tflite" if path.suffix == ".tflite" else "bundle"
+
+
+def _read(path: Path, kind: Kind) -> Model:
+    return _read_run(path) if kind == "run" else _read_bundle(path)
+
+
+def _read_run(folder: Path) -> Model:
+    from slimscan_train.run import read_run
+
+    run = read_run(folder)
+    try:
+        network = run.model()
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError("compare with a run", "train", (exc.name or "").split(".")[0]) from exc
+
+    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        from slimscan_train.fit import predict_logits
+
+        return predict_logits(network, pixels)[:, 0]
+
+    content = (folder / "model.keras").read_bytes()
+    return Model(
+        name=str(folder),
+        kind="run",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        preprocess=run.config.preprocess,
+        operating_point=run.operating_point,
+        labels=run.split.labels,
+        note="",
+        split=run.split,
+        score=score,
+    )
+
+
+def _read_bundle(path: Path) -> Model:
+    # What failed its gates may be looked at here: finding out why is what a comparison is for.
+    bundle = read_bundle(path, allow_failed=True)
+    manifest = bundle.manifest
+    return Model(
+        name=str(path),
+        kind="bundle",
+        sha256=bundle.sha256,
+        size_bytes=len(bundle.model),
+        preprocess=manifest.preprocess,
+        operating_point=manifest.operating_point,
+        labels=manifest.labels,
+        note="" if manifest.verdict == "PASS" else f"its gates say {manifest.verdict}",
+        split=None,
+        score=tflite_score(bundle.model),
+    )
+
+
+def _bare(path: Path, lender: Model) -> Model:
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read ({exc.strerror or exc}); give a .tflite file") from exc
+    score, spec = tflite_score(content), lender.preprocess
+    found, expected = Interpreter(content).input.shape, (1, spec.height, spec.width, spec.channels)
+    if found != expected:
+        raise InputError(
+            f"{path} takes pixels {list(found)}, but the preprocessing of {lender.name} gives {list(expected)}; "
+            "compare it with a model of its own input size"
+        )
+    return Model(
+        name=str(path),
+        kind="tflite",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        preprocess=spec,
+        operating_point=lender.operating_point,
+        labels=lender.labels,
+        note=f"preprocessing and threshold are those of {lender.name}",
+        split=None,
+        score=score,
+    )
+
+
+def _as_input(pixels: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
+    from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE
+
+    if dtype == "uint8":
+        return pixels
+    normalised: NDArray[np.float32] = ((pixels.astype(np.float32) - PIXEL_CENTRE) / PIXEL_SCALE).astype(np.float32)
+    return normalised

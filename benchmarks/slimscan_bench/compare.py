@@ -230,7 +230,7 @@ def _figures_lines(name: str, part: Figures) -> list[str]:
         "",
         f"{name}: {part.images:,} images of {part.patients:,} patients, {part.positives:,} positive; "
         f"{part.flips} decisions changed, {part.new_misses} new misses, {part.new_false_alarms} new false alarms",
-        f"  {'':23}{'value':>8}   {'by formula':^19}   {'by patient':^19}",
+        f"  {'':23}{'value':>8}   {'by formula':19}   by patient",
         *(line for metric in part.metrics for line in _metric_lines(metric)),
     ]
 
@@ -238,14 +238,14 @@ def _figures_lines(name: str, part: Figures) -> list[str]:
 def _metric_lines(metric: MetricComparison) -> list[str]:
     p_value = "" if metric.p_value is None else f"   p = {metric.p_value:.3g}"
     return [
-        _estimate_line(metric.metric, "reference", metric.reference),
-        _estimate_line("", "candidate", metric.candidate),
-        _estimate_line("", "difference", metric.difference) + p_value,
+        _estimate_line(metric.metric, "reference", metric.reference).rstrip(),
+        _estimate_line("", "candidate", metric.candidate).rstrip(),
+        (_estimate_line("", "difference", metric.difference) + p_value).rstrip(),
     ]
 
 
 def _estimate_line(metric: str, role: str, estimate: Estimate) -> str:
-    intervals = f"{_span(estimate.interval):^19}   {_span(estimate.clustered):^19}"
+    intervals = f"{_span(estimate.interval):19}   {_span(estimate.clustered):19}"
     return f"  {metric:12}{role:11}{estimate.value:8.4f}   {intervals}"
 
 

@@ -1,0 +1,166 @@
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
+from slimscan_edge.cli import main
+from slimscan_edge.commands.predict import overlay_name
+from slimscan_edge.errors import ImageError
+
+KEYS = [
+    "file",
+    "decision",
+    "label",
+    "probability",
+    "logit",
+    "reason",
+    "evidence",
+    "bundle",
+    "bundle_sha256",
+    "timings_ms",
+    "overlay",
+    "not_a_medical_device",
+]
+
+
+@pytest.fixture
+def predict(golden_bundle_path, capsys):
+    """Run `slimscan predict` and return its exit code, the lines on stdout and the text on stderr."""
+
+    def ran(*words, bundle=golden_bundle_path):
+        code = main(["predict", *map(str, words), "--bundle", str(bundle)])
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err
+
+    return ran
+
+
+def test_one_line_an_image_and_notes_on_stderr(predict, xrays):
+    code, lines, notes = predict(xrays)
+    assert code == 0
+    assert lines == [
+        f"positive  p(BRIGHT) = 0.997  {xrays / 'bright.png'}",
+        f"negative  p(BRIGHT) = 0.002  {xrays / 'ward' / 'dark.jpeg'}",
+    ]
+    assert notes.count(NOT_A_MEDICAL_DEVICE) == 1
+    assert "bundle brightness-1.0.0, given with --bundle" in notes
+    assert "2 images: 1 positive, 1 negative" in notes
+    assert "\r" not in notes  # progress is for terminals
+
+
+def test_json_is_one_object_a_line(predict, xrays, golden_bundle):
+    code, lines, _ = predict(xrays / "bright.png", "--json", "--threads", 1)
+    assert code == 0
+    (answer,) = map(json.loads, lines)
+    assert list(answer) == KEYS
+    assert answer["file"] == str(xrays / "bright.png")
+    assert (answer["decision"], answer["label"], answer["reason"]) == ("positive", "BRIGHT", None)
+    assert answer["probability"] > 0.99
+    assert np.mean(answer["evidence"]) == pytest.approx(answer["logit"], abs=0.07)
+    assert np.shape(answer["evidence"]) == (8, 8)
+    assert answer["bundle_sha256"] == golden_bundle.sha256
+    assert answer["timings_ms"].keys() == {"decode", "resize", "invoke", "decide", "total"}
+    assert answer["not_a_medical_device"] == NOT_A_MEDICAL_DEVICE
+
+
+def test_a_bad_image_is_rejected_with_a_reason_and_exit_code_2(predict, xrays):
+    (xrays / "bad.png").write_bytes(b"")
+    code, lines, notes = predict(xrays)
+    assert code == 2
+    assert lines[0].startswith("rejected  ")
+    assert "bad.png is empty" in lines[0]
+    assert [line.split()[0] for line in lines[1:]] == ["positive", "negative"]
+    assert "1 rejected" in notes
+
+
+def test_a_rejected_image_has_null_where_an_answer_has_values(predict, xrays):
+    (xrays / "bad.png").write_bytes(b"torn")
+    code, lines, _ = predict(xrays / "bad.png", "--json")
+    answer = json.loads(lines[0], parse_constant=pytest.fail)  # NaN is no JSON
+    assert code == 2
+    assert list(answer) == KEYS
+    absent = {key for key, value in answer.items() if value is None}
+    assert absent == {"label", "probability", "logit", "evidence", "timings_ms", "overlay"}
+    assert "not a readable image" in answer["reason"]
+
+
+def test_overlays_of_files_of_the_same_name_do_not_collide(predict, xrays, tmp_path, encode):
+    (xrays / "ward" / "bright.png").write_bytes(encode(np.full((40, 50), 100, np.uint8), "PNG"))
+    code, lines, _ = predict(xrays, "--json", "--overlay", tmp_path / "overlays")
+    written = {json.loads(line)["overlay"] for line in lines}
+    assert code == 0
+    assert len(written) == 3
+    assert written == {str(path) for path in (tmp_path / "overlays").iterdir()}
+    for path in written:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+
+
+def test_an_overlay_keeps_its_name_from_run_to_run(xrays, monkeypatch):
+    named = overlay_name(xrays / "bright.png")
+    monkeypatch.chdir(xrays)
+    assert overlay_name((xrays / "bright.png").relative_to(xrays)) == named
+    assert named.startswith("bright.png-")
+
+
+def test_overlays_among_the_images_are_refused_before_anything_is_written(predict, xrays):
+    code, lines, notes = predict(xrays, "--overlay", xrays / "overlays")
+    assert (code, lines) == (2, [])
+    assert "choose a folder outside it" in notes
+    assert not (xrays / "overlays").exists()
+
+
+def test_an_image_that_cannot_be_drawn_is_rejected(predict, xrays, tmp_path, monkeypatch):
+    def gone(*_):
+        raise ImageError("bright.png cannot be read")
+
+    monkeypatch.setattr("slimscan_edge.overlay.write_overlay", gone)
+    code, lines, _ = predict(xrays / "bright.png", "--overlay", tmp_path / "overlays")
+    assert (code, lines) == (2, ["rejected  bright.png cannot be read"])
+
+
+def test_a_folder_for_overlays_that_cannot_be_made_is_told(predict, xrays, tmp_path):
+    (tmp_path / "taken").write_bytes(b"")
+    code, _, notes = predict(xrays, "--overlay", tmp_path / "taken")
+    assert code == 2
+    assert "cannot be written" in notes
+
+
+@pytest.mark.parametrize("words", [["absent.png"], ["empty_folder"]])
+def test_paths_without_images_are_told(predict, tmp_path, words):
+    (tmp_path / "empty_folder").mkdir()
+    code, lines, notes = predict(*(tmp_path / word for word in words))
+    assert (code, lines) == (2, [])
+    assert notes.startswith("slimscan predict: ")
+
+
+def test_a_failed_bundle_is_refused_unless_allowed_and_then_warned_of(predict, xrays, write_variant):
+    failed = write_variant(verdict="FAIL")
+    code, lines, notes = predict(xrays, bundle=failed)
+    assert (code, lines) == (2, [])
+    assert "did not pass its gates" in notes
+    code, lines, notes = predict(xrays, "--allow-failed", bundle=failed)
+    assert (code, len(lines)) == (0, 2)
+    assert "WARNING: its gates say FAIL" in notes
+
+
+def test_a_name_of_any_bytes_can_be_printed(predict, tmp_path, encode):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.png")
+    Path(path).write_bytes(encode(np.full((9, 9), 255, np.uint8), "PNG"))
+    code, lines, _ = predict(path)
+    assert code == 0
+    assert lines[0].endswith(r"x\udcff.png")
+    _, lines, _ = predict(path, "--json")
+    assert json.loads(lines[0])["file"] == path
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5"])
+def test_a_thread_count_below_one_is_refused(predict, xrays, threads, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        predict(xrays, "--threads", threads)
+    assert stopped.value.code == 2
+    assert "expected a whole number from 1" in capsys.readouterr().err

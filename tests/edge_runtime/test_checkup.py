@@ -1,0 +1,116 @@
+from importlib import metadata
+
+import pytest
+
+from slimscan_edge import checkup
+from slimscan_edge.checkup import check_up
+from slimscan_edge.errors import InterpreterError
+
+
+def checks(bundle):
+    return {check.name: check for check in check_up(bundle)}
+
+
+def statuses(bundle):
+    return {name: check.status for name, check in checks(bundle).items() if not name.startswith("extra")}
+
+
+def test_a_ready_machine_has_no_problem(golden_bundle_path):
+    found = checks(golden_bundle_path)
+    assert {check.status for name, check in found.items() if not name.startswith("extra")} <= {"ok", "absent"}
+    assert found["bundle"].detail.startswith("brightness-1.0.0, given with --bundle, sha256 ")
+    assert found["gates"].detail == "PASS, 1 gates"
+    assert found["self-test"].detail == "3 golden images, 0 steps off at most (1 allowed)"
+    assert found["numpy"].detail == metadata.version("numpy")
+    assert "cores" in found["machine"].detail
+    assert "MiB" in found["machine"].detail
+
+
+def test_failed_gates_are_a_problem_and_the_self_test_is_still_run(write_variant):
+    found = checks(write_variant(verdict="INCONCLUSIVE"))
+    assert (found["gates"].status, found["self-test"].status) == ("problem", "ok")
+    assert "--allow-failed" in found["gates"].detail
+
+
+def test_a_machine_that_computes_otherwise_is_a_problem(golden_bundle, write_variant):
+    from dataclasses import replace
+
+    found = checks(write_variant(preprocess=replace(golden_bundle.manifest.preprocess, resize_filter="box")))
+    assert found["self-test"].status == "problem"
+    assert "do not use this machine's answers" in found["self-test"].detail
+
+
+def test_a_damaged_bundle_is_a_problem(golden_bundle_path, tmp_path):
+    (tmp_path / "b.slimscan").write_bytes(golden_bundle_path.read_bytes()[:-1])
+    found = checks(tmp_path / "b.slimscan")
+    assert found["bundle"].status == "problem"
+    assert "copy it again" in found["bundle"].detail
+    assert "self-test" not in found
+
+
+def test_a_model_that_the_interpreter_refuses_fails_the_self_test(golden_bundle, write_variant):
+    found = checks(write_variant(members={**golden_bundle.members, "model.tflite": b"no model"}))
+    assert found["self-test"].status == "problem"
+    assert "refuses the model" in found["self-test"].detail
+
+
+def test_without_an_interpreter_it_says_what_to_install(golden_bundle_path, monkeypatch):
+    def absent():
+        raise InterpreterError("no TFLite interpreter is installed; run: pip install ai-edge-litert")
+
+    monkeypatch.setattr("slimscan_edge.interpreter.import_interpreter", absent)
+    found = checks(golden_bundle_path)
+    assert found["interpreter"].status == "problem"
+    assert "pip install ai-edge-litert" in found["interpreter"].detail
+    assert "bundle" not in found  # nothing can be said of it
+
+
+def test_a_package_that_does_not_load_is_a_problem(golden_bundle_path, monkeypatch):
+    def broken(name):
+        raise ImportError("libopenblas.so.0: cannot open shared object file")
+
+    monkeypatch.setattr(checkup, "import_module", broken)
+    found = checks(golden_bundle_path)
+    assert found["numpy"].status == found["pillow"].status == "problem"
+    assert "libopenblas.so.0" in found["numpy"].detail
+    assert "pip install --force-reinstall numpy" in found["numpy"].detail
+
+
+@pytest.mark.parametrize(("codec", "what"), [("jpg", "JPEG"), ("zlib", "PNG")])
+def test_a_pillow_without_a_codec_is_a_problem(golden_bundle_path, monkeypatch, codec, what):
+    monkeypatch.setattr("PIL.features.check_codec", lambda name: name != codec)
+    assert statuses(golden_bundle_path)[what] == "problem"
+
+
+def test_a_pillow_without_libjpeg_turbo_is_only_slow(golden_bundle_path, monkeypatch):
+    monkeypatch.setattr("PIL.features.check_feature", lambda name: False)
+    assert statuses(golden_bundle_path)["libjpeg-turbo"] == "absent"
+
+
+def test_extras_are_known_from_the_installed_metadata(golden_bundle_path, monkeypatch):
+    wanted = [
+        "pillow>=10.3",
+        "numpy>=1.26; platform_machine != 'armv7l'",
+        "scipy>=1.13; extra == 'bench'",
+        "a-package-that-is-absent<2; (python_version >= '3.8') and extra == 'bench'",
+        'pillow>=10; extra == "serve"',
+    ]
+    monkeypatch.setattr(metadata, "requires", lambda name: wanted)
+    monkeypatch.setattr(checkup, "_is_installed", lambda name: name != "a-package-that-is-absent")
+    extras = {name: check for name, check in checks(golden_bundle_path).items() if name.startswith("extra")}
+    assert {name: check.status for name, check in extras.items()} == {"extra bench": "absent", "extra serve": "ok"}
+    assert extras["extra bench"].detail.startswith("without a-package-that-is-absent; ")
+    assert "pip install 'slimscan[bench]'" in extras["extra bench"].detail
+
+
+def test_a_slimscan_that_is_not_installed_has_no_extras_to_tell(golden_bundle_path, monkeypatch):
+    def absent(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", absent)
+    assert not any(name.startswith("extra") for name in checks(golden_bundle_path))
+
+
+def test_whether_a_distribution_is_installed():
+    assert checkup._is_installed("numpy")
+    assert not checkup._is_installed("a-package-that-is-absent")

@@ -1,0 +1,328 @@
+import contextlib
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image
+
+from slimscan_edge.errors import ImageError
+from slimscan_edge.preprocess import MAX_PIXELS, PreprocessSpec, decode, fit_to_input, image_files, preprocess
+
+SPEC = PreprocessSpec(height=8, width=8)
+GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+
+
+def claim_size(png: bytes, width: int, height: int) -> bytes:
+    """A PNG whose header claims another size, with a right checksum: a decompression bomb."""
+    header = b"IHDR" + struct.pack(">II", width, height) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+# --- numbers worked out by hand ---------------------------------------------------------------------------------
+
+
+def test_box_halving_is_the_mean_of_two_by_two():
+    pixels = np.tile(np.array([[10, 20], [30, 40]], np.uint8), (8, 8))
+    assert (preprocess(pixels, PreprocessSpec(height=8, width=8, resize_filter="box")) == 25).all()
+
+
+def test_bilinear_halving_is_antialiased():
+    # Halving widens the triangle to four pixels with weights 1/8, 3/8, 3/8, 1/8: a step of 240 becomes 30, 210.
+    step = np.repeat(np.array([[0] * 8 + [240] * 8], np.uint8), 16, axis=0)
+    row = preprocess(step, SPEC)[3, :, 0]
+    assert row.tolist() == [0, 0, 0, 30, 210, 240, 240, 240]
+
+
+@pytest.mark.parametrize(
+    ("colour", "grey"),
+    [((255, 0, 0), 76), ((0, 255, 0), 150), ((0, 0, 255), 29), ((255, 255, 255), 255)],
+)
+def test_rgb_becomes_grey_by_the_weights_of_itu_r_601(colour, grey):
+    pixels = np.full((8, 8, 3), colour, np.uint8)  # 0.299 R + 0.587 G + 0.114 B
+    assert (preprocess(pixels, SPEC) == grey).all()
+
+
+def test_letterbox_adds_black_bars_on_both_sides():
+    wide = np.full((8, 16), 200, np.uint8)
+    rows = preprocess(wide, PreprocessSpec(height=8, width=8, fit="letterbox"))[:, 0, 0]
+    assert rows.tolist() == [0, 0, 200, 200, 200, 200, 0, 0]
+
+
+def test_crop_takes_the_middle():
+    wide = np.array([[0] * 4 + [200] * 8 + [0] * 4] * 8, np.uint8)
+    assert (preprocess(wide, PreprocessSpec(height=8, width=8, fit="crop")) == 200).all()
+
+
+def test_stretch_keeps_all_of_the_picture():
+    wide = np.array([[0] * 4 + [200] * 8 + [0] * 4] * 8, np.uint8)
+    row = preprocess(wide, PreprocessSpec(height=8, width=8, resize_filter="box"))[0, :, 0]
+    assert row.tolist() == [0, 0, 200, 200, 200, 200, 0, 0]
+
+
+def test_percentiles_become_black_and_white():
+    halves = np.repeat(np.array([[50, 150]], np.uint8), 4, axis=1).repeat(8, axis=0)
+    halves[0, 3] = 90  # two fifths of the way stays two fifths of the way
+    pixels = preprocess(halves, PreprocessSpec(height=8, width=8, intensity="percentile"))[:, :, 0]
+    assert sorted(set(pixels.ravel().tolist())) == [0, 102, 255]
+
+
+def test_a_uniform_picture_has_no_percentiles_to_stretch():
+    flat = np.full((8, 8), 77, np.uint8)
+    assert (preprocess(flat, PreprocessSpec(height=8, width=8, intensity="percentile")) == 77).all()
+
+
+# --- what a file may be -----------------------------------------------------------------------------------------
+
+
+def test_sixteen_bits_are_mapped_linearly_from_their_own_range(encode):
+    deep = np.full((8, 8), 0, np.uint16)
+    deep[0, :3] = 1000, 1000 + 51, 1000 + 255
+    deep[deep == 0] = 1000
+    for raw in (encode(deep, "PNG"), encode(deep, "TIFF")):
+        assert preprocess(raw, SPEC)[0, :3, 0].tolist() == [0, 51, 255]
+
+
+def test_a_uniform_deep_picture_is_black(encode):
+    assert (preprocess(encode(np.full((8, 8), 4000, np.uint16), "PNG"), SPEC) == 0).all()
+
+
+def test_float_greys_are_read_unless_some_are_not_numbers(encode):
+    real = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(8, 8)
+    assert preprocess(encode(real, "TIFF"), SPEC)[[0, 7], [0, 7], 0].tolist() == [0, 255]
+    real[3, 3] = np.nan
+    with pytest.raises(ImageError, match="not finite"):
+        preprocess(encode(real, "TIFF"), SPEC)
+
+
+def test_palette_alpha_one_bit_and_cmyk_become_grey(encode):
+    red = Image.new("RGB", (8, 8), (255, 0, 0))
+    half = Image.new("LA", (8, 8), (255, 128))
+    assert (preprocess(encode(red.convert("P"), "PNG"), SPEC) == 76).all()
+    assert (preprocess(encode(half, "PNG"), SPEC) == 128).all()  # alpha lies on black
+    assert (preprocess(encode(Image.new("1", (8, 8), 1), "PNG"), SPEC) == 255).all()
+    assert (preprocess(encode(Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "JPEG"), SPEC) == 0).all()
+
+
+def test_a_transparent_palette_entry_lies_on_black(encode):
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([255, 255, 255])
+    assert (preprocess(encode(image, "PNG", transparency=0), SPEC) == 0).all()
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation_is_applied(encode, file_format):
+    turned = Image.new("L", (16, 16), 0)
+    turned.paste(255, (0, 0, 16, 8))  # white on top as stored; orientation 6 turns it clockwise, to the right
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = encode(turned, file_format, exif=exif)
+    pixels = preprocess(raw, PreprocessSpec(height=8, width=8, resize_filter="box"))[:, :, 0]
+    assert pixels[:, :3].max() < 30
+    assert pixels[:, 5:].min() > 225
+
+
+def test_a_wrong_extension_does_not_matter(tmp_path, encode):
+    path = tmp_path / "picture.jpeg"
+    path.write_bytes(encode(GREY, "PNG"))
+    assert (preprocess(path, SPEC)[:, :, 0] == GREY).all()
+
+
+def test_path_bytes_image_and_array_are_the_same_picture(tmp_path, encode):
+    raw = encode(GREY, "PNG")
+    path = tmp_path / "picture.png"
+    path.write_bytes(raw)
+    for source in (path, str(path), raw, Image.open(io.BytesIO(raw)), GREY, GREY[:, :, np.newaxis]):
+        assert (preprocess(source, SPEC)[:, :, 0] == GREY).all()
+
+
+@pytest.mark.parametrize(("oversample", "size"), [(0, 64), (1, 8), (2, 16), (3, 32), (4, 32)])
+def test_a_jpeg_is_decoded_at_the_smallest_scale_that_still_oversamples(encode, oversample, size):
+    raw = encode(np.zeros((64, 64), np.uint8), "JPEG")
+    assert decode(raw, PreprocessSpec(height=8, width=8, jpeg_oversample=oversample)).size == (size, size)
+
+
+def test_scaled_decoding_hardly_changes_an_xray(shared_data):
+    spec = PreprocessSpec(height=160, width=160)
+    full = PreprocessSpec(height=160, width=160, jpeg_oversample=0)
+    for path in image_files([shared_data / "chest_xray_fullsize"])[::20]:
+        difference = np.abs(preprocess(path, spec).astype(int) - preprocess(path, full))
+        assert difference.mean() < 1.0  # grey levels
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def test_a_truncated_jpeg_is_damaged_not_grey(encode):
+    raw = encode(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8), "JPEG")
+    with pytest.raises(ImageError, match="damaged or incomplete"):
+        preprocess(raw[: len(raw) // 2], SPEC)
+
+
+def test_nothing_is_said_to_be_empty(tmp_path):
+    (tmp_path / "nothing.png").write_bytes(b"")
+    for source in (b"", tmp_path / "nothing.png"):
+        with pytest.raises(ImageError, match="is empty"):
+            preprocess(source, SPEC)
+
+
+def test_what_is_no_picture_is_told_what_would_be(tmp_path, encode):
+    (tmp_path / "letter.png").write_text("Dear colleague,")
+    for source in (tmp_path / "letter.png", encode(GREY, "GIF")):
+        with pytest.raises(ImageError, match="not a readable image; expected one of JPEG, PNG, TIFF, BMP"):
+            preprocess(source, SPEC)
+
+
+def test_absent_files_and_folders_are_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "absent.png"):
+        with pytest.raises(ImageError, match="cannot be read"):
+            preprocess(path, SPEC)
+
+
+@pytest.mark.parametrize(("width", "height"), [(8000, 4001), (12000, 10000), (20000, 10000)])
+def test_a_bomb_is_refused_before_it_is_unpacked(encode, width, height):
+    bomb = claim_size(encode(GREY, "PNG"), width, height)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(ImageError, match=f"more than the {MAX_PIXELS:,}"):
+            preprocess(bomb, SPEC)
+
+
+def test_the_largest_picture_allowed_is_read():
+    edge = np.zeros((4000, 8000), np.uint8)
+    assert edge.size == MAX_PIXELS
+    assert preprocess(edge, SPEC).shape == (8, 8, 1)
+
+
+def test_more_than_one_picture_in_a_file_is_refused(encode):
+    page = Image.fromarray(GREY)
+    raw = encode(page, "TIFF", save_all=True, append_images=[page])
+    with pytest.raises(ImageError, match="more than one picture"):
+        preprocess(raw, SPEC)
+
+
+@pytest.mark.parametrize(
+    "pixels", [GREY.astype(np.float32), GREY[0], np.zeros((8, 8, 2), np.uint8), np.zeros((1, 8, 8, 1), np.uint8)]
+)
+def test_arrays_of_another_type_or_shape_are_refused(pixels):
+    with pytest.raises(ImageError, match="expected uint8"):
+        preprocess(pixels, SPEC)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"height": 7},
+        {"width": 5000},
+        {"channels": 2},
+        {"jpeg_oversample": 5},
+        {"fit": "squeeze"},
+        {"resize_filter": "nearest"},
+        {"intensity": "clahe"},
+    ],
+)
+def test_a_spec_that_cannot_be_done_is_refused(changes):
+    with pytest.raises(ValueError, match=r"expected|outside"):
+        PreprocessSpec(**changes)
+
+
+# --- whatever comes ---------------------------------------------------------------------------------------------
+
+specs = st.builds(
+    PreprocessSpec,
+    height=st.integers(8, 24),
+    width=st.integers(8, 24),
+    channels=st.sampled_from([1, 3]),
+    fit=st.sampled_from(["stretch", "letterbox", "crop"]),
+    resize_filter=st.sampled_from(["box", "bilinear", "hamming", "bicubic", "lanczos"]),
+    jpeg_oversample=st.integers(0, 4),
+    intensity=st.sampled_from(["none", "percentile"]),
+)
+
+
+modes = st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "F"])
+
+
+@settings(deadline=None)
+@given(specs, st.integers(1, 70), st.integers(1, 70), modes)
+def test_any_size_and_mode_becomes_the_input(spec, width, height, mode):
+    image = Image.linear_gradient("L").resize((width, height)).convert(mode)
+    pixels = preprocess(image, spec)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (spec.height, spec.width, spec.channels)
+
+
+@settings(deadline=None)
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.sampled_from(["JPEG", "PNG"]))
+def test_reading_twice_gives_the_same_pixels(pixels, file_format):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, file_format)
+    first, second = (preprocess(buffer.getvalue(), SPEC) for _ in range(2))
+    assert (first == second).all()
+
+
+def picture_files() -> list[bytes]:
+    rng = np.random.default_rng(0)
+    files = []
+    for file_format, options in (("JPEG", {}), ("PNG", {}), ("BMP", {}), ("TIFF", {})):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (24, 30), np.uint8)).save(buffer, file_format, **options)
+        files.append(buffer.getvalue())
+    return files
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(picture_files()),
+    st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=8),
+    st.integers(0, 3000),
+)
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(raw, changes, length):
+    damaged = bytearray(raw)
+    for position, value in changes:
+        damaged[position % len(damaged)] = value
+    with contextlib.suppress(ImageError):
+        assert preprocess(bytes(damaged[:length]), SPEC).shape == (8, 8, 1)
+
+
+def test_a_tiff_with_an_empty_second_directory_is_refused(encode):
+    raw = bytearray(encode(GREY, "TIFF"))
+    (directory,) = struct.unpack_from("<I", raw, 4)
+    (entries,) = struct.unpack_from("<H", raw, directory)
+    struct.pack_into("<I", raw, directory + 2 + 12 * entries, len(raw))  # where the next directory begins
+    with pytest.raises(ImageError, match="damaged or incomplete"):  # Pillow raises TypeError
+        preprocess(bytes(raw + bytes(6)), SPEC)
+
+
+# --- lists of files ---------------------------------------------------------------------------------------------
+
+
+def test_folders_are_searched_in_depth_and_order_without_what_is_hidden(xrays):
+    for name in ("._bright.png", "notes.txt", ".Trashes/old.png"):
+        (xrays / name).parent.mkdir(exist_ok=True)
+        (xrays / name).write_bytes(b"")
+    assert image_files([xrays]) == [xrays / "bright.png", xrays / "ward" / "dark.jpeg"]
+
+
+def test_a_file_is_taken_as_given(tmp_path):
+    (tmp_path / ".odd").write_bytes(b"")
+    assert image_files([tmp_path / ".odd"]) == [tmp_path / ".odd"]
+
+
+def test_absent_paths_and_empty_folders_are_told(tmp_path):
+    with pytest.raises(ImageError, match="does not exist"):
+        image_files([tmp_path / "absent"])
+    with pytest.raises(ImageError, match="holds no image file"):
+        image_files([tmp_path])
+
+
+def test_fit_to_input_does_not_change_its_image():
+    image = Image.fromarray(GREY)
+    fit_to_input(image, PreprocessSpec(height=16, width=9, fit="letterbox"))
+    assert (np.asarray(image) == GREY).all()

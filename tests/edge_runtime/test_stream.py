@@ -1,0 +1,53 @@
+import threading
+
+import numpy as np
+import pytest
+
+from slimscan_edge import stream
+from slimscan_edge.stream import DECODED_AHEAD, predict_each
+
+
+@pytest.fixture
+def pictures(tmp_path, encode):
+    paths = [tmp_path / f"{index}.png" for index in range(8)]
+    for index, path in enumerate(paths):
+        path.write_bytes(encode(np.full((20, 20), 30 * index, np.uint8), "PNG"))
+    return paths
+
+
+def test_answers_come_in_order_and_are_those_for_each_alone(classifier, pictures):
+    answers = list(predict_each(classifier, pictures))
+    assert [path for path, _ in answers] == pictures
+    assert [finding.logit for _, finding in answers] == [classifier.predict(path).logit for path in pictures]
+
+
+def test_a_bad_one_is_rejected_and_the_others_are_answered(classifier, pictures):
+    pictures[0].write_bytes(b"")
+    pictures[3].unlink()
+    findings = [finding for _, finding in predict_each(classifier, pictures)]
+    assert [index for index, finding in enumerate(findings) if finding.decision == "rejected"] == [0, 3]
+    assert "is empty" in findings[0].reason
+    assert "3.png cannot be read (No such file or directory)" in findings[3].reason
+
+
+def test_no_images_no_answers(classifier):
+    assert list(predict_each(classifier, [])) == []
+
+
+def test_only_a_few_are_read_ahead_and_nothing_after_it_is_closed(classifier, pictures):
+    taken = []
+    answers = predict_each(classifier, (taken.append(path) or path for path in pictures))
+    next(answers)
+    assert len(taken) == DECODED_AHEAD + 1
+    answers.close()
+    assert len(taken) == DECODED_AHEAD + 1
+    assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
+
+
+def test_a_defect_in_reading_is_not_taken_for_a_bad_image(classifier, pictures, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(stream, "decode", broken)
+    with pytest.raises(ZeroDivisionError):
+        list(predict_each(classifier, pictures))

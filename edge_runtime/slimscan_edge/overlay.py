@@ -41,8 +41,8 @@ VIRIDIS = np.array(
 """Nine evenly spaced colours of viridis, RGB 0 to 255: lightness rises evenly, for colour-blind eyes too, and no
 colour is grey as an X-ray is (van der Walt and Smith 2015, bids.github.io/colormap; public domain)."""
 
-OPACITY = 0.7
-"""Of the strongest evidence; the X-ray shows through even there."""
+OPACITY = 0.55
+"""From half the scale on, and less below it; the X-ray shows through everywhere."""
 LEVELS = (0.25, 0.5, 0.75)
 """Lines of equal evidence, as parts of the full scale."""
 
@@ -125,6 +125,7 @@ def place_evidence(
         min(float(rows), (seen[3] - top) * down),
     )
     positive = Image.fromarray(np.clip(evidence, 0.0, 1.0).astype(np.float32))
+    # Bicubic draws round hills where bilinear draws pyramids; its overshoot is clipped, but for 1/200 of a peak.
     enlarged = positive.resize((seen[2] - seen[0], seen[3] - seen[1]), Image.Resampling.BICUBIC, box=box)
     placed = np.full((height, width), np.nan, np.float32)
     placed[seen[1] : seen[3], seen[0] : seen[2]] = np.clip(np.asarray(enlarged), 0.0, 1.0)
@@ -159,7 +160,7 @@ def _to_display_size(xray: Image.Image) -> Image.Image:
 def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:
     unseen = np.isnan(strength)
     known = np.where(unseen, np.float32(0.0), strength)
-    opacity = (OPACITY * np.sqrt(known))[:, :, np.newaxis]
+    opacity = (OPACITY * np.minimum(2.0 * known, 1.0))[:, :, np.newaxis]
     below = np.where(unseen, grey * 0.5, grey)[:, :, np.newaxis]  # what the model did not see is dimmed
     mixed = below * (1.0 - opacity) + colours(known) * opacity
     for level in LEVELS:

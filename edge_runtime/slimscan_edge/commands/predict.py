@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
     from slimscan_edge.preprocess import image_files
 
+    warnings.filterwarnings("ignore", module="PIL")  # on damaged files; what matters in them comes as a reason
     _refuse_overlays_among(arguments.images, arguments.overlay)
     paths = image_files(arguments.images)
     classifier = load_classifier(arguments)

@@ -36,7 +36,7 @@ lint: .venv/.project ## style, types and import contracts
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "run: make fix" >&2; exit 1; }
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 fix: .venv/.project ## format, and mend what ruff can mend
 	@$(BIN)/ruff check --fix

@@ -50,7 +50,7 @@ class MissingExtraError(MachineError):
 
     def __init__(self, command: str, extra: str, missing_module: str) -> None:
         super().__init__(
-            f"slimscan {command} needs the {extra!r} extra ({missing_module} is not installed); "
+            f"{command} needs the {extra!r} extra ({missing_module} is not installed); "
             f"run: pip install 'slimscan[{extra}]'"
         )
 

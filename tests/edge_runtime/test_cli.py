@@ -100,7 +100,7 @@ def test_a_missing_extra_says_what_to_run(command, capsys):
     command("import a_package_that_is_absent.part", extra="bench")
     assert main(["trial"]) == 4
     assert capsys.readouterr().err == (
-        "slimscan trial: slimscan trial needs the 'bench' extra (a_package_that_is_absent is not installed); "
+        "slimscan trial: trial needs the 'bench' extra (a_package_that_is_absent is not installed); "
         "run: pip install 'slimscan[bench]'\n"
     )
 

@@ -1,18 +1,198 @@
-"""The training report: one self-contained HTML page a run."""
+"""The training report: a run in figures, as one page that needs nothing else, and the same as JSON."""
 
-from html import escape
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from slimscan_train.evaluation import evaluate
+import numpy as np
+from numpy.typing import NDArray
+
+from slimscan_edge.atomic import write_atomically
+from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
+from slimscan_edge.overlay import VIRIDIS
+from slimscan_train import plots
+from slimscan_train.evaluation import Evaluation, evaluate
+from slimscan_train.fit import read_history
+from slimscan_train.model import normalise_pixels
+from slimscan_train.reliability import BINS
 from slimscan_train.run import Run
+from slimscan_train.summary import MOST_CASES, MOST_PARTED, Case, GroupSummary, RunSummary, summarise
+
+TEMPLATES = Path(__file__).parent / "templates"
+PICTURE_SIDE = 160
+"""Pixels of the longest side of a picture in a report."""
+MADE_WITH = ("slimscan", "tensorflow", "numpy", "pillow", "scikit-learn", "scipy")
+_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidencePicture:
+    """An X-ray and the layer to lay over it, as data URIs."""
+
+    xray: str
+    evidence: str
 
 
 def write_report(run: Run) -> Path:
-    """Write a run's `report.html` and return its path."""
-    lines = "".join(f"<li>{escape(found.text)}</li>" for found in evaluate(run))
-    path = run.folder / "report.html"
-    path.write_text(
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>slimscan training report</title>"
-        f"<p>Not a medical device.</p><ul>{lines}</ul></html>\n"
+    """Write a finished run's `report.html` and `report.json`.
+
+    The worst errors are drawn from the model and the images, which must still be there; a run without errors is
+    reported without either.
+
+    Returns:
+        The page.
+
+    Raises:
+        InputError: The run's scores or an image to be drawn cannot be read.
+    """
+    summary = summarise(run)
+    pictures, evidence_scale = _draw_cases(run, (*summary.misses, *summary.false_alarms))
+    page = render(
+        TEMPLATES / "training.html",
+        summary=summary,
+        worst=next((found for found in summary.sets if found.shift and found.shift == summary.worst_shift), None),
+        groups=_by_group(summary.groups),
+        plots=_plots(run, summary),
+        pictures=pictures,
+        evidence_scale=evidence_scale,
+        evidence_colours=[f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in VIRIDIS],
+        bins=BINS,
+        most_cases=MOST_CASES,
+        most_parted=MOST_PARTED,
+        versions=_versions(),
     )
+    path = run.folder / "report.html"
+    write_atomically(path, page.encode())
+    write_atomically(run.folder / "report.json", _as_json(summary).encode())
     return path
+
+
+def render(template: Path, **values: object) -> str:
+    """Fill a page's template; whatever is not marked as safe is escaped.
+
+    Args:
+        template: A Jinja template; it may extend `base.html` and import `macros.html` of this package.
+        values: What it names; a name without a value is an error.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["not_a_medical_device"] = NOT_A_MEDICAL_DEVICE
+    return environment.get_template(template.name).render(values)
+
+
+def _plots(run: Run, summary: RunSummary) -> dict[str, Any]:
+    """Every figure of the page, as SVG that is safe to stand in it."""
+    evaluations = {found.name: found for found in evaluate(run) if not found.shift}
+    whole = {calibration.split: evaluations[calibration.split] for calibration in summary.calibration}
+    scored = {name: plots.ScoredSet(found.positive, found.logits) for name, found in whole.items()}
+    threshold = run.operating_point.logit_threshold
+    drawn = {
+        "roc": plots.roc_curves(scored, threshold),
+        "precision_recall": plots.precision_recall_curves(scored, threshold),
+        "histograms": {name: _histogram(found, summary.data.labels) for name, found in evaluations.items()},
+        "reliability": {
+            found.split: plots.reliability_diagram(found.split, found.bins_before, found.bins_after)
+            for found in summary.calibration
+        },
+        **_learning_plots(run),
+        **_shift_plots(summary),
+    }
+    return {name: _safe(svg) for name, svg in drawn.items()}
+
+
+def _histogram(found: Evaluation, labels: tuple[str, str]) -> str:
+    temperature = found.point.temperature
+    scored = plots.ScoredSet(found.positive, found.logits / temperature)
+    return plots.score_histogram(found.name, scored, labels, found.point.logit_threshold / temperature)
+
+
+def _learning_plots(run: Run) -> dict[str, str]:
+    rows = read_history(run.folder)
+    if not rows:
+        return {}
+    epochs = [row.epoch + 1 for row in rows]
+    kept = min(rows, key=lambda row: row.val_loss).epoch + 1
+    losses = {"training": [row.train_plain_loss for row in rows], "validation": [row.val_loss for row in rows]}
+    auroc = {"validation": [row.val_auroc for row in rows]}
+    return {
+        "losses": plots.epoch_curves(epochs, losses, kept=kept, measure="cross-entropy"),
+        "auroc": plots.epoch_curves(epochs, auroc, kept=kept, measure="AUROC"),
+    }
+
+
+def _shift_plots(summary: RunSummary) -> dict[str, str]:
+    """Both forest plots: sensitivity against the target, specificity against that of the images as they are."""
+    val = next(found for found in summary.sets if found.name == "val")
+    rows = [val, *(found for found in summary.sets if found.shift)]
+    sensitivities = {found.shift or "unaltered": found.sensitivity for found in rows if found.sensitivity}
+    specificities = {found.shift or "unaltered": found.specificity for found in rows if found.specificity}
+    target, unaltered = summary.operating_point.target_sensitivity, specificities["unaltered"].value
+    return {
+        "shift_sensitivity": plots.forest_plot(
+            "sensitivity", sensitivities, marked=summary.worst_shift, line=target, line_name=f"target {target}"
+        ),
+        "shift_specificity": plots.forest_plot(
+            "specificity", specificities, marked=summary.worst_shift, line=unaltered, line_name="unaltered"
+        ),
+    }
+
+
+def _draw_cases(run: Run, cases: Sequence[Case]) -> tuple[dict[str, EvidencePicture], float]:
+    """Pictures by the image's path, and the evidence in logits that all of them draw in full colour."""
+    if not cases:
+        return {}, 1.0
+    wanted = {case.image for case in cases}
+    images = [image for image in run.split.images if image.path in wanted]
+    pixels = run.pixels(images)
+    evidence = _evidence(run.model(), pixels)
+    scale = max(float(evidence.max()), 1e-6)
+    pictures = {}
+    for image, taken, found in zip(images, pixels, evidence, strict=True):
+        xray = plots.grey_picture(np.asarray(taken), PICTURE_SIDE)
+        layer = plots.evidence_layer(found, xray.size, scale)
+        pictures[image.path] = EvidencePicture(xray=plots.data_uri(xray), evidence=plots.data_uri(layer))
+    return pictures, scale
+
+
+def _evidence(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The evidence maps of raw pixels uint8 `[N, H, W, C]`: float32 `[N, h, w]`, logits."""
+    _, evidence = model(normalise_pixels(np.ascontiguousarray(pixels)), training=False)
+    return np.asarray(evidence.numpy()[..., 0], np.float32)
+
+
+def _by_group(groups: Iterable[GroupSummary]) -> dict[tuple[str, str], dict[str, GroupSummary]]:
+    """Group and label, then split."""
+    table: dict[tuple[str, str], dict[str, GroupSummary]] = {}
+    for found in groups:
+        table.setdefault((found.group, found.label), {})[found.split] = found
+    return dict(sorted(table.items()))
+
+
+def _safe(value: Any) -> Any:
+    """Mark SVG, alone or in tables of it, as not to be escaped: its texts already are."""
+    from markupsafe import Markup
+
+    if isinstance(value, dict):
+        return {name: _safe(member) for name, member in value.items()}
+    return Markup(value)  # noqa: S704
+
+
+def _versions() -> list[str]:
+    from importlib.metadata import version
+
+    return [f"{package} {version(package)}" for package in MADE_WITH]
+
+
+def _as_json(summary: RunSummary) -> str:
+    table = {"schema_version": _SCHEMA_VERSION, "not_a_medical_device": NOT_A_MEDICAL_DEVICE, **asdict(summary)}
+    return json.dumps(table, indent=1, allow_nan=False) + "\n"

@@ -71,6 +71,8 @@ class Manifest:
         name: Lower-case name of the model.
         version: Semantic version of the model.
         labels: Names of the negative and the positive class.
+        subtypes: Names of the two subtypes of the positive class that a second logit tells apart, the one it speaks
+            for first; empty when the model has one logit.
         input: The model's input; uint8 raw pixels `[1, H, W, C]`.
         outputs: The model's outputs in the file's order.
         output_roles: What each output is: `logits` `[1, K]` or `evidence` `[1, h, w, K]`.
@@ -86,6 +88,7 @@ class Manifest:
     name: str
     version: str
     labels: tuple[str, str]
+    subtypes: tuple[str, ...] = ()
     input: TensorSpec
     outputs: tuple[TensorSpec, ...]
     output_roles: tuple[str, ...]
@@ -110,6 +113,11 @@ class Manifest:
         ranks = (len(shapes["logits"]), len(shapes["evidence"]))
         if ranks != (2, 4) or shapes["logits"][-1] != shapes["evidence"][-1]:
             raise ValueError(f"outputs are {shapes}, expected logits [1, K] and evidence [1, h, w, K]")
+        if (shapes["logits"][-1], len(self.subtypes)) not in ((1, 0), (2, 2)):
+            raise ValueError(
+                f"got {shapes['logits'][-1]} logits and {len(self.subtypes)} subtypes, "
+                "expected one logit and no subtypes, or two of both"
+            )
         spec = self.preprocess
         if self.input.dtype != "uint8" or self.input.shape != (1, spec.height, spec.width, spec.channels):
             raise ValueError(f"the model's input {self.input} does not fit the preprocessing {spec}")

@@ -54,6 +54,8 @@ class Finding:
             rejected.
         bundle_id: `NAME-VERSION` of the bundle that answered.
         timings: Where the time went.
+        subtype: The likelier subtype when the label is positive and the bundle tells subtypes apart; empty otherwise.
+        subtype_probability: Of `subtype` given a positive case, 0.5 to 1; NaN when there is none. It is not calibrated.
         reason: Why the image was rejected; empty otherwise.
     """
 
@@ -64,6 +66,8 @@ class Finding:
     evidence: NDArray[np.float32]
     bundle_id: str
     timings: Timings
+    subtype: str = ""
+    subtype_probability: float = math.nan
     reason: str = ""
 
     @classmethod
@@ -146,6 +150,8 @@ class Classifier:
         point = self.manifest.operating_point
         logit = float(logits[0])
         probability = point.probability(logit)
+        positive = probability >= point.threshold
+        subtype, subtype_probability = self._subtype(logits) if positive else ("", math.nan)
         timings = Timings(
             decode_ms=decode_ms,
             resize_ms=(resized - start) * 1e3,
@@ -154,13 +160,22 @@ class Classifier:
         )
         return Finding(
             decision=point.decide(probability),
-            label=self.manifest.labels[int(probability >= point.threshold)],
+            label=self.manifest.labels[int(positive)],
             probability=probability,
             logit=logit,
             evidence=evidence[:, :, 0],
             bundle_id=self.manifest.bundle_id,
             timings=timings,
+            subtype=subtype,
+            subtype_probability=subtype_probability,
         )
+
+    def _subtype(self, logits: NDArray[np.float32]) -> tuple[str, float]:
+        """The likelier subtype by the second logit, and its probability."""
+        if not self.manifest.subtypes:
+            return "", math.nan
+        first = 1.0 / (1.0 + math.exp(-float(logits[1])))
+        return self.manifest.subtypes[int(first < 0.5)], max(first, 1.0 - first)
 
     def scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Run the model on preprocessed pixels.

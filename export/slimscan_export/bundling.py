@@ -80,6 +80,7 @@ def make_bundle(
         name=name,
         version=model_version,
         labels=run.split.labels,
+        subtypes=run.split.subtypes if run.config.model.outputs == 2 else (),
         input=interpreter.input,
         outputs=interpreter.outputs,
         output_roles=output_roles(interpreter),

@@ -2,6 +2,7 @@ import dataclasses
 import io
 import math
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,3 +116,24 @@ def test_loading_refuses_failed_gates(write_variant):
     with pytest.raises(BundleError, match="INCONCLUSIVE"):
         Classifier.load(path)
     assert Classifier.load(path, allow_failed=True).manifest.verdict == "INCONCLUSIVE"
+
+
+def test_subtypes_need_a_second_logit(golden_bundle):
+    with pytest.raises(ValueError, match="expected one logit and no subtypes, or two of both"):
+        dataclasses.replace(golden_bundle.manifest, subtypes=("bacteria", "virus"))
+
+
+@pytest.mark.parametrize(("second", "subtype", "probability"), [(2.0, "bacteria", 0.8808), (-1.0, "virus", 0.7311)])
+def test_the_second_logit_names_the_likelier_subtype_of_a_positive_case_only(
+    classifier, monkeypatch, second, subtype, probability
+):
+    table = dataclasses.asdict(classifier.manifest) | {"subtypes": ("bacteria", "virus")}
+    told_apart = SimpleNamespace(**(table | {"preprocess": classifier.manifest.preprocess}))
+    told_apart.operating_point, told_apart.bundle_id = classifier.manifest.operating_point, "two-1.0.0"
+    monkeypatch.setattr(Classifier, "manifest", told_apart)
+    none = pytest.approx(math.nan, nan_ok=True)
+    for first, expected in ((5.0, (subtype, pytest.approx(probability, abs=1e-4))), (-5.0, ("", none))):
+        answer = np.array([first, second], np.float32), np.zeros((2, 2, 2), np.float32)
+        monkeypatch.setattr(Classifier, "scores", lambda self, pixels, answer=answer: answer)
+        finding = classifier.predict(np.zeros((32, 32), np.uint8))
+        assert (finding.subtype, finding.subtype_probability) == expected

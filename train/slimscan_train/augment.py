@@ -16,6 +16,7 @@ class AugmentConfig:
 
     Attributes:
         crop_area_min: Smallest share of the picture's area that a crop keeps, 0 to 1; 1 crops nothing.
+        crop_area_max: Largest; above 1 the picture shrinks inside a black border.
         crop_aspect: Largest factor by which a crop's aspect ratio differs, 1 or more.
         rotation_deg: Largest rotation either way, degrees.
         flip: Mirror left and right in half of the cases.
@@ -29,6 +30,7 @@ class AugmentConfig:
     """
 
     crop_area_min: float = 0.35
+    crop_area_max: float = 1.3
     crop_aspect: float = 1.33
     rotation_deg: float = 10.0
     flip: bool = True
@@ -41,8 +43,8 @@ class AugmentConfig:
     mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.01 <= self.crop_area_min <= 1 or self.crop_aspect < 1:
-            raise ValueError("crop_area_min must lie in 0.01 to 1 and crop_aspect be 1 or more")
+        if not 0.01 <= self.crop_area_min <= 1 <= self.crop_area_max <= 4 or self.crop_aspect < 1:
+            raise ValueError("expected crop_area_min in 0.01 to 1, crop_area_max in 1 to 4, crop_aspect 1 or more")
         if not 0 <= self.rotation_deg <= 45:
             raise ValueError(f"rotation_deg is {self.rotation_deg}, expected 0 to 45")
         for name in ("gamma", "contrast", "exposure", "blur", "noise", "erase", "mixup"):
@@ -111,10 +113,9 @@ def _geometry(x: Any, seed: Any, config: AugmentConfig) -> Any:
     height, width = x.shape[1], x.shape[2]
     area, aspect, along_x, along_y, angle, mirror = _uniform(seed, 6, tf.shape(x)[0])
     # A crop's area is uniform between its bounds, its aspect ratio log-uniform.
-    share = config.crop_area_min + (1.0 - config.crop_area_min) * (area + 1.0) / 2.0
+    share = config.crop_area_min + (config.crop_area_max - config.crop_area_min) * (area + 1.0) / 2.0
     stretch = tf.exp(0.5 * math.log(config.crop_aspect) * aspect)
-    scale_x = tf.minimum(tf.sqrt(share) * stretch, 1.0)
-    scale_y = tf.minimum(tf.sqrt(share) / stretch, 1.0)
+    scale_x, scale_y = tf.sqrt(share) * stretch, tf.sqrt(share) / stretch
     centre_x = (width - 1) / 2.0 * (1.0 + (1.0 - scale_x) * along_x)
     centre_y = (height - 1) / 2.0 * (1.0 + (1.0 - scale_y) * along_y)
     radians = math.radians(config.rotation_deg) * angle

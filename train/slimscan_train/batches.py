@@ -41,8 +41,8 @@ def class_weights(positive: NDArray[np.bool_]) -> NDArray[np.float32]:
 def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed: int, epoch: int) -> NDArray[np.int64]:
     """Which images an epoch shows, batch after batch: int64 `[steps, batch]`.
 
-    Balanced batches hold both classes half and half: each image of the larger class about once an epoch, those
-    of the smaller one as often as it takes.
+    Balanced batches hold both classes half and half: images of the smaller class come more than once, and some of
+    the larger one have to wait for another epoch.
     """
     rng = np.random.default_rng((seed, epoch))
     count = len(positive)
@@ -50,7 +50,6 @@ def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed
     if not balanced:
         return rng.permutation(count)[: steps * batch].reshape(steps, -1)
     half = batch // 2
-    steps = max(1, max(int(positive.sum()), int((~positive).sum())) // half)
     columns = [_repeated(np.flatnonzero(of_class), steps * half, rng) for of_class in (positive, ~positive)]
     return np.concatenate([column.reshape(steps, half) for column in columns], axis=1)
 
@@ -66,7 +65,7 @@ def training_batches(
     import tensorflow as tf
 
     def one(indices: Any, step: Any) -> tuple[Any, Any, Any]:
-        state = tf.stack([seed * 100_003 + epoch, tf.cast(step, tf.int32)])
+        state = tf.stack([(seed * 100_003 + epoch) % 2**31, tf.cast(step, tf.int32)])
         # [B, H, W, C] and [B, K], gathered by NumPy: the cache may be a memory map
         raw, targets, weights = tf.numpy_function(
             lambda i: (data.pixels[i], data.targets[i], data.weights[i]), [indices], [tf.uint8, tf.float32, tf.float32]

@@ -1,6 +1,7 @@
 """The network: a MobileNet-style CNN for grey images, read top to bottom.
 
-Depthwise-separable blocks (Howard et al. 2017, arXiv:1704.04861) at a width multiplier. The class activation
+Depthwise-separable blocks (Howard et al. 2017, arXiv:1704.04861), with a residual sum wherever the shape stays
+(He et al. 2016, arXiv:1512.03385), at a width multiplier. The class activation
 map (Zhou et al. 2016, arXiv:1512.04150) comes before pooling: the logit is the mean of the evidence map, so
 the map explains the answer exactly and costs nothing.
 """
@@ -16,22 +17,24 @@ PIXEL_SCALE = 127.5
 """A pixel p enters the network as (p - 128) / 127.5: exactly the int8 grid of scale 1/127.5 and zero point 128,
 so that raw uint8 pixels are the quantised input."""
 
+STEM = 16
 BLOCKS = (
     # output channels at width 1, stride
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (1024, 2),
-    (1024, 1),
+    (24, 1),
+    (48, 2),
+    (48, 1),
+    (96, 2),
+    (96, 1),
+    (152, 2),
+    (152, 1),
+    (152, 1),
+    (152, 1),
+    (152, 1),
+    (208, 2),
+    (208, 1),
 )
+"""More channels early and fewer late than MobileNetV1 at the same file size: a grey X-ray is told by texture more
+than by the many object parts that the late channels of an ImageNet network hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class ModelConfig:
         batch_norm_momentum: Of the moving statistics; 0.99 and more is too slow for epochs of some 150 steps.
     """
 
-    width: float = 0.25
+    width: float = 1.0
     outputs: int = 1
     dropout: float = 0.1
     batch_norm_momentum: float = 0.95
@@ -79,18 +82,24 @@ def build_model(config: ModelConfig, height: int, width: int, channels: int = 1,
     tf_keras.utils.set_random_seed(seed)
 
     def normalise(x: Any, name: str) -> Any:
-        x = layers.BatchNormalization(momentum=config.batch_norm_momentum, epsilon=1e-3, name=f"{name}_bn")(x)
+        return layers.BatchNormalization(momentum=config.batch_norm_momentum, epsilon=1e-3, name=f"{name}_bn")(x)
+
+    def block(x: Any, filters: int, stride: int, name: str) -> Any:
+        shortcut = x
+        x = layers.DepthwiseConv2D(3, stride, "same", use_bias=False, name=f"{name}_depthwise")(x)
+        x = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(normalise(x, f"{name}_depthwise"))
+        x = layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_pointwise")(x)
+        x = normalise(x, f"{name}_pointwise")
+        if shortcut.shape == x.shape:
+            x = layers.Add(name=f"{name}_sum")([shortcut, x])
         return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
     pixels = layers.Input((height, width, channels), name="pixels")
-    x = layers.Conv2D(_channels(32, config.width), 3, 2, "same", use_bias=False, name="stem")(pixels)
-    x = normalise(x, "stem")  # [B, H/2, W/2, 32 w]
+    x = layers.Conv2D(_channels(STEM, config.width), 3, 2, "same", use_bias=False, name="stem")(pixels)
+    x = layers.ReLU(6.0, name="stem_relu")(normalise(x, "stem"))  # [B, H/2, W/2, 16 w]
     for index, (filters, stride) in enumerate(BLOCKS):
-        x = layers.DepthwiseConv2D(3, stride, "same", use_bias=False, name=f"block{index}_depthwise")(x)
-        x = normalise(x, f"block{index}_depthwise")
-        x = layers.Conv2D(_channels(filters, config.width), 1, use_bias=False, name=f"block{index}_pointwise")(x)
-        x = normalise(x, f"block{index}_pointwise")  # at last [B, H/32, W/32, 1024 w]
-    x = layers.SpatialDropout2D(config.dropout, name="dropout")(x)
+        x = block(x, _channels(filters, config.width), stride, f"block{index}")  # at last [B, H/32, W/32, 208 w]
+    x = layers.SpatialDropout2D(config.dropout, seed=seed, rng_type="stateful", name="dropout")(x)
     evidence = layers.Conv2D(config.outputs, 1, name="evidence")(x)  # [B, H/32, W/32, K]
     logits = layers.GlobalAveragePooling2D(name="logits")(evidence)  # [B, K]
     return tf_keras.Model(pixels, [logits, evidence], name="slimscan")

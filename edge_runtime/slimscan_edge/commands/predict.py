@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 _DETAILS = """\
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
 label, and the file. An image that cannot be read is rejected with the reason and never stops the others; the exit
-code is then 2. JSON objects hold file, decision, label, probability, logit, reason, evidence (rows of the map, in
-logits), bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what a rejected image has not is null.
+code is then 2. JSON objects hold file, decision, label, probability, logit, subtype, subtype_probability, reason,
+evidence (rows of the map, in logits), bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what an
+image has not is null.
 """
 
 
@@ -109,6 +110,8 @@ def _as_json(path: Path, finding: "Finding", classifier: "Classifier", overlay: 
         "label": finding.label or None,
         "probability": None if rejected else finding.probability,
         "logit": None if rejected else finding.logit,
+        "subtype": finding.subtype or None,
+        "subtype_probability": finding.subtype_probability if finding.subtype else None,
         "reason": finding.reason or None,
         "evidence": None if rejected else finding.evidence.tolist(),
         "bundle": finding.bundle_id,
@@ -130,7 +133,8 @@ def _as_json(path: Path, finding: "Finding", classifier: "Classifier", overlay: 
 def _as_text(path: Path, finding: "Finding", classifier: "Classifier") -> str:
     if math.isnan(finding.probability):
         return f"{finding.decision:8}  {finding.reason}"
-    return f"{finding.decision:8}  p({classifier.manifest.labels[1]}) = {finding.probability:.3f}  {path}"
+    subtype = f", {finding.subtype} rather ({finding.subtype_probability:.2f})" if finding.subtype else ""
+    return f"{finding.decision:8}  p({classifier.manifest.labels[1]}) = {finding.probability:.3f}{subtype}  {path}"
 
 
 def _show_progress(done: int, total: int) -> None:

@@ -87,4 +87,4 @@ def _clustered_variance(
 
 
 def _pick(values: Sequence[str], keep: NDArray[np.bool_]) -> list[str]:
-    return [values[i] for i in np.flatnonzero(keep)]
+    return [value for value, kept in zip(values, keep, strict=True) if kept]

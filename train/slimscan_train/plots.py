@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slimscan_edge.overlay import OPACITY, colours
-from slimscan_train.intervals import Estimate
+from slimscan_train.intervals import Estimate, proportion
 from slimscan_train.reliability import ReliabilityBin
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _STYLES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _SIZE = (4.6, 3.3)
 """Inches of 72 units: 331 units wide, so that text of 9 units is as large on a phone's page."""
 
-PROBABILITY_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+PROBABILITY_TICKS = (0.0001, 0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 0.9999)
 
 
 class ScoredSet(NamedTuple):
@@ -52,9 +52,9 @@ def epoch_curves(epochs: Sequence[int], curves: Mapping[str, Sequence[float]], *
 
     def draw(axes: "Axes") -> None:
         for (name, values), colour, style in zip(curves.items(), SERIES, _STYLES, strict=False):
-            axes.plot(epochs, values, color=colour, linestyle=style, label=name)
+            axes.plot(epochs, values, marker=".", color=colour, linestyle=style, label=name)
         axes.axvline(kept, color=MUTED, linewidth=0.8, linestyle=":", label="kept epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="epoch", ylabel=measure)
         axes.legend()
 
@@ -86,7 +86,7 @@ def precision_recall_curves(sets: Mapping[str, ScoredSet], threshold: float) -> 
     def draw(axes: "Axes") -> None:
         for (name, scored), colour, style in zip(sets.items(), SERIES, _STYLES, strict=False):
             precision, recall, _ = precision_recall_curve(scored.positive, scored.scores)
-            axes.axhline(scored.positive.mean(), color=colour, linewidth=0.6, linestyle=":")
+            axes.axhline(scored.positive.mean(), color=colour, linewidth=0.9, linestyle=":")
             axes.plot(recall, precision, color=colour, linestyle=style, label=name)
             called = scored.scores >= threshold
             if called.any():
@@ -99,7 +99,10 @@ def precision_recall_curves(sets: Mapping[str, ScoredSet], threshold: float) -> 
 
 
 def reliability_diagram(name: str, before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin]) -> str:
-    """Observed share of positives over mean probability, before and after temperature scaling; SVG."""
+    """Observed share of positives over mean probability, before and after temperature scaling; SVG.
+
+    Upright lines are exact 95 % intervals of the share, after temperature.
+    """
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=0.8)
@@ -107,6 +110,9 @@ def reliability_diagram(name: str, before: Sequence[ReliabilityBin], after: Sequ
         for (label, bins, marker), colour, style in zip(drawn, (SERIES[1], SERIES[0]), ("--", "-"), strict=True):
             x, y = [part.probability for part in bins], [part.observed for part in bins]
             axes.plot(x, y, marker, color=colour, linestyle=style, markersize=4, label=label, clip_on=False)
+        for part in after:
+            if interval := proportion(part.positives, part.images):
+                axes.plot([part.probability] * 2, [interval.low, interval.high], color=SERIES[0], linewidth=0.7)
         axes.set(xlabel="mean probability of the bin", ylabel="observed share of positives", **_UNIT_SQUARE)
         axes.legend(loc="upper left")
 
@@ -125,8 +131,8 @@ def score_histogram(name: str, scored: ScoredSet, labels: tuple[str, str], thres
     from scipy.special import expit, logit
 
     def draw(axes: "Axes") -> None:
-        reach = max(float(np.abs(scored.scores).max()), abs(threshold), 1.0) * 1.02
-        edges = np.linspace(-reach, reach, 41)
+        low, high = (float(end([*scored.scores, threshold])) for end in (min, max))
+        edges = np.linspace(low - 0.5, high + 0.5, 41).tolist()
         for of_class, label, colour, filled in (
             (~scored.positive, labels[0], SERIES[0], True),
             (scored.positive, labels[1], SERIES[1], False),
@@ -141,7 +147,7 @@ def score_histogram(name: str, scored: ScoredSet, labels: tuple[str, str], thres
                 label=f"{len(scores)} {label}",
             )
         axes.axvline(threshold, color=ACCENT, linewidth=1.2, linestyle="--", label=f"threshold {expit(threshold):.3f}")
-        ticks = [tick for tick in PROBABILITY_TICKS if abs(logit(tick)) <= reach]
+        ticks = [tick for tick in PROBABILITY_TICKS if edges[0] <= logit(tick) <= edges[-1]]
         axes.set_xticks([float(logit(tick)) for tick in ticks], [f"{tick:g}" for tick in ticks])
         axes.set(xlabel="probability (logit scale)", ylabel="images")
         axes.legend()
@@ -176,7 +182,7 @@ def forest_plot(measure: str, rows: Mapping[str, Estimate], *, marked: str | Non
     return _svg(draw, f"{measure} with intervals: {', '.join(rows)}", height=0.7 + 0.19 * len(rows))
 
 
-def grey_picture(pixels: NDArray[np.uint8], longest: int) -> Image.Image:
+def small_picture(pixels: NDArray[np.uint8], longest: int) -> Image.Image:
     """A picture of uint8 `[H, W, C]`, reduced to a longest side in pixels when it is larger."""
     picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
@@ -227,7 +233,7 @@ def _svg(draw: Callable[["Axes"], None], description: str, height: float = _SIZE
 
 
 _METADATA = ("Creator", "Date", "Format", "Type")
-_STYLE: dict[str, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 9,
@@ -237,6 +243,7 @@ _STYLE: dict[str, Any] = {
     "legend.fontsize": 8,
     "legend.title_fontsize": 8,
     "legend.frameon": False,
+    "axes.formatter.useoffset": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": RULE,

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from slimscan_train.fit import read_history
 from slimscan_train.model import normalise_pixels
 from slimscan_train.reliability import BINS
 from slimscan_train.run import Run
+from slimscan_train.split import SplitName
 from slimscan_train.summary import MOST_CASES, MOST_PARTED, Case, GroupSummary, RunSummary, summarise
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,14 +48,15 @@ def write_report(run: Run) -> Path:
     Raises:
         InputError: The run's scores or an image to be drawn cannot be read.
     """
-    summary = summarise(run)
+    evaluations = _evaluations(run)
+    summary = summarise(run, evaluations)
     pictures, evidence_scale = _draw_cases(run, (*summary.misses, *summary.false_alarms))
     page = render(
         TEMPLATES / "training.html",
         summary=summary,
         worst=next((found for found in summary.sets if found.shift and found.shift == summary.worst_shift), None),
         groups=_by_group(summary.groups),
-        plots=_plots(run, summary),
+        plots=_plots(run, summary, evaluations),
         pictures=pictures,
         evidence_scale=evidence_scale,
         evidence_colours=[f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in VIRIDIS],
@@ -90,16 +92,25 @@ def render(template: Path, **values: object) -> str:
     return environment.get_template(template.name).render(values)
 
 
-def _plots(run: Run, summary: RunSummary) -> dict[str, Any]:
+def _evaluations(run: Run) -> list[Evaluation]:
+    """Images as they are first, `val` before `val_shift` before `test`; then the named shifts."""
+    order = get_args(SplitName)
+    return sorted(evaluate(run), key=lambda found: (found.shift != "", order.index(found.split)))
+
+
+def _plots(run: Run, summary: RunSummary, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """Every figure of the page, as SVG that is safe to stand in it."""
-    evaluations = {found.name: found for found in evaluate(run) if not found.shift}
-    whole = {calibration.split: evaluations[calibration.split] for calibration in summary.calibration}
-    scored = {name: plots.ScoredSet(found.positive, found.logits) for name, found in whole.items()}
+    plain = [found for found in evaluations if not found.shift]
+    scored = {
+        found.split: plots.ScoredSet(found.positive, found.logits)
+        for found in plain
+        if 0 < found.positive.sum() < len(found.positive)
+    }
     threshold = run.operating_point.logit_threshold
     drawn = {
         "roc": plots.roc_curves(scored, threshold),
         "precision_recall": plots.precision_recall_curves(scored, threshold),
-        "histograms": {name: _histogram(found, summary.data.labels) for name, found in evaluations.items()},
+        "histograms": {found.split: _histogram(found, summary.data.labels) for found in plain},
         "reliability": {
             found.split: plots.reliability_diagram(found.split, found.bins_before, found.bins_after)
             for found in summary.calibration
@@ -158,7 +169,7 @@ def _draw_cases(run: Run, cases: Sequence[Case]) -> tuple[dict[str, EvidencePict
     scale = max(float(evidence.max()), 1e-6)
     pictures = {}
     for image, taken, found in zip(images, pixels, evidence, strict=True):
-        xray = plots.grey_picture(np.asarray(taken), PICTURE_SIDE)
+        xray = plots.small_picture(np.asarray(taken), PICTURE_SIDE)
         layer = plots.evidence_layer(found, xray.size, scale)
         pictures[image.path] = EvidencePicture(xray=plots.data_uri(xray), evidence=plots.data_uri(layer))
     return pictures, scale

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from slimscan_edge.operating_point import OperatingPoint
-from slimscan_train.evaluation import Evaluation, evaluate
+from slimscan_train.evaluation import Evaluation
 from slimscan_train.fit import EpochRow, read_history
 from slimscan_train.intervals import Estimate, clustered_auroc, proportion
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
@@ -206,14 +206,13 @@ class RunSummary:
         return tuple(found for found in self.sets if found.shortfall(self.operating_point.target_sensitivity))
 
 
-def summarise(run: Run) -> RunSummary:
+def summarise(run: Run, evaluations: Sequence[Evaluation]) -> RunSummary:
     """Compute all figures of a finished run.
 
-    Raises:
-        InputError: Its scores cannot be read.
+    Args:
+        run: The run.
+        evaluations: Of its scores, in the order to be kept.
     """
-    order = get_args(SplitName)
-    evaluations = sorted(evaluate(run), key=lambda found: (found.shift != "", order.index(found.split)))
     plain = [found for found in evaluations if not found.shift]
     sets = tuple(_set(found) for found in evaluations)
     misses, false_alarms = _wrong(plain)

@@ -91,9 +91,9 @@ def convert(saved: SavedModel, precision: Precision, calibration: NDArray[np.uin
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
-        if not saved.quantisation_aware:
+        if not saved.quantisation_aware:  # else the converter finds the ranges in the graph, and refuses int8 operators
             converter.representative_dataset = _representative(calibration)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
     model: bytes = converter.convert()
@@ -124,22 +124,6 @@ def float_tensors(model: bytes) -> list[str]:
 
     details = LiteInterpreter(model_content=model).get_tensor_details()
     return [detail["name"] for detail in details if np.issubdtype(detail["dtype"], np.floating)]
-
-
-def predict_tflite(model: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """The first logit of each image.
-
-    Args:
-        model: A `.tflite` file of this module.
-        pixels: uint8 `[N, H, W, C]`.
-
-    Returns:
-        float64 `[N]`.
-    """
-    interpreter = Interpreter(model)
-    at = output_roles(interpreter).index("logits")
-    spec = interpreter.outputs[at]
-    return np.array([spec.real_values(interpreter.invoke(image[np.newaxis])[at])[0, 0] for image in pixels], np.float64)
 
 
 def output_roles(interpreter: Interpreter) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_bench.models import tflite_score
 from slimscan_bench.scores import PairedScores, Scores
 from slimscan_edge.bundle import GateResult, Verdict, write_bundle
 from slimscan_edge.errors import InputError
@@ -17,7 +18,7 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.bundling import make_bundle
 from slimscan_export.calibration import CalibrationConfig, draw_calibration
-from slimscan_export.convert import PRECISIONS, SavedModel, convert, predict_tflite, saved_model
+from slimscan_export.convert import PRECISIONS, Precision, SavedModel, convert, saved_model
 from slimscan_export.fine_tuning import FineTuneConfig, prune, quantisation_aware, zero_share
 from slimscan_export.gates import Candidate, GatePolicy, evaluate_gates, overall
 from slimscan_train.dataset import LabelledImage
@@ -108,8 +109,7 @@ def export_run(run: Run, config: ExportConfig, note: Callable[[str], None]) -> E
         images = draw_calibration(run.split, config.calibration)
         note(f"calibrating on {len(images)} training images, seed {config.calibration.seed}")
         calibration = run.pixels(images)
-    with saved_model(compressed, quantisation_aware=config.quantisation == "qat") as saved:
-        variants = _variants(saved, float_model, calibration, config, note)
+    variants = _variants(float_model, compressed, calibration, config, note)
     return judge(run, config, variants, float_model, zeros=zero_share(compressed), note=note)
 
 
@@ -142,7 +142,7 @@ def judge(
     candidate_run = run
     if preprocess and preprocess != run.config.preprocess:
         candidate_run = dataclasses.replace(run, config=dataclasses.replace(run.config, preprocess=preprocess))
-    candidate_logits = predict_tflite(variants["int8"], candidate_run.pixels(images))
+    candidate_logits = tflite_score(variants["int8"])(candidate_run.pixels(images))
     reference = scores_of(run, images, predict_logits(float_model, seen_by_float)[:, 0])
     answered = scores_of(run, images, candidate_logits)
     point = _locked_point(run, images, candidate_logits)
@@ -226,21 +226,26 @@ def _compressed(run: Run, model: Any, config: ExportConfig, note: Callable[[str]
 
 
 def _variants(
-    saved: SavedModel,
     float_model: Any,
+    compressed: Any,
     calibration: NDArray[np.uint8] | None,
     config: ExportConfig,
     note: Callable[[str], None],
 ) -> dict[str, bytes]:
     """The float model in every precision, but int8 from the compressed one."""
-    note(f"converting to {', '.join(PRECISIONS)}")
-    plain = config.quantisation == "ptq" and not config.sparsity
-    with saved_model(float_model) as original:
-        source = saved if plain else original
-        variants: dict[str, bytes] = {name: convert(source, name) for name in PRECISIONS if name != "int8"}
-    variants["int8"] = convert(saved, "int8", calibration)
-    for name, model in variants.items():
-        note(f"  {name}: {len(model):,} bytes")
+    variants: dict[str, bytes] = {}
+
+    def add(saved: SavedModel, precisions: tuple[Precision, ...]) -> None:
+        for precision in precisions:
+            variants[precision] = convert(saved, precision, calibration)
+            note(f"converted to {precision}: {len(variants[precision]):,} bytes")
+
+    untouched = compressed is float_model
+    with saved_model(float_model) as saved:
+        add(saved, PRECISIONS if untouched else ("float32", "float16", "dynamic"))
+    if not untouched:
+        with saved_model(compressed, quantisation_aware=config.quantisation == "qat") as saved:
+            add(saved, ("int8",))
     return variants
 
 

@@ -46,16 +46,20 @@ def prune(model: Any, sparsity: float, train: TrainingSet, config: TrainConfig, 
         A Keras model without wrappers, its zeros in place.
     """
     import tensorflow_model_optimization as tfmot
-
-    sparse = tfmot.sparsity.keras
     import tf_keras
 
+    sparse = tfmot.sparsity.keras
     steps = tuning.epochs * max(1, len(train.pixels) // config.fit.batch)
-    schedule = sparse.PolynomialDecay(0.0, sparsity, 0, max(1, steps // 2), frequency=max(1, steps // 40))
+    every = max(1, steps // 40)
+    # Ends on a step that prunes, half-way: the share asked for is reached, and time is left to recover.
+    schedule = sparse.PolynomialDecay(0.0, sparsity, 0, every * max(1, steps // 2 // every), frequency=every)
 
     def wrap(layer: Any) -> Any:
-        dense = isinstance(layer, tf_keras.layers.Conv2D) and layer.kernel_size == (1, 1) and layer.name != "evidence"
-        return sparse.prune_low_magnitude(layer, pruning_schedule=schedule) if dense else layer
+        copy = type(layer).from_config(layer.get_config())  # else the float model itself would be trained on
+        pointwise = isinstance(layer, tf_keras.layers.Conv2D) and layer.kernel_size == (1, 1)
+        if not pointwise or layer.name == "evidence":
+            return copy
+        return sparse.prune_low_magnitude(copy, pruning_schedule=schedule)
 
     wrapped = tf_keras.models.clone_model(model, clone_function=wrap)
     for layer, source in zip(wrapped.layers, model.layers, strict=True):

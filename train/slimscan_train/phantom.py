@@ -347,17 +347,18 @@ def _mottle(rng: np.random.Generator, shape: tuple[int, ...], *, cells: int) -> 
 
 def _interpolate(grid: Plane, height: int, width: int) -> Plane:
     """Stretch a grid to a picture bilinearly, corner to corner."""
-    if grid.shape == (height, width):
+    return _stretch_rows(_stretch_rows(grid, height).T, width).T
+
+
+def _stretch_rows(grid: Plane, length: int) -> Plane:
+    """Interpolate linearly between the rows of a grid; without BLAS, whose threads would wait longer than they work."""
+    if len(grid) == length:
         return grid
-    plane: Plane = _hats(height, grid.shape[0]) @ grid @ _hats(width, grid.shape[1]).T
-    return plane
-
-
-def _hats(length: int, cells: int) -> Plane:
-    """Linear interpolation as a matrix `[length, cells]`: a hat function for each cell."""
-    position = np.linspace(0, cells - 1, length, dtype=np.float32)[:, np.newaxis]
-    weights: Plane = np.clip(1 - np.abs(position - np.arange(cells, dtype=np.float32)), 0, None)
-    return weights
+    position = np.linspace(0, len(grid) - 1, length, dtype=np.float32)[:, np.newaxis]
+    above = np.minimum(position.astype(np.intp), len(grid) - 2)[:, 0]
+    part = position - above[:, np.newaxis].astype(np.float32)
+    stretched: Plane = grid[above] * (1 - part) + grid[above + 1] * part
+    return stretched
 
 
 def _expose(rng: np.random.Generator, attenuation: Plane) -> NDArray[np.uint8]:

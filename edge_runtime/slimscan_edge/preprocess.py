@@ -202,8 +202,10 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _stretch_percentiles(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    low, high = np.percentile(pixels, PERCENTILES)
-    if high - low < 1.0:
+    """Map the grey levels at `PERCENTILES` to 0 and 255; by a histogram, so that no pixel is sorted."""
+    counted = np.cumsum(np.bincount(pixels.ravel(), minlength=256))
+    low, high = (int(np.searchsorted(counted, share / 100.0 * pixels.size)) for share in PERCENTILES)
+    if high <= low:
         return pixels
     levels = (np.arange(256, dtype=np.float64) - low) * (255.0 / (high - low))
     table: NDArray[np.uint8] = np.rint(np.clip(levels, 0.0, 255.0)).astype(np.uint8)

@@ -30,6 +30,9 @@ from slimscan_train.training import training_set
 JUDGING_SPLITS = ("val", "val_shift")
 """Patients that no weight and no calibration range was fitted on."""
 
+CHOOSING_SPLIT = "val"
+"""Those among them that thresholds are chosen on."""
+
 Quantisation = Literal["ptq", "qat"]
 
 
@@ -154,6 +157,8 @@ def judge(
             candidate_threshold=point.logit_threshold,
         ),
         validated=_validated(run, images),
+        chosen_on=np.array([image.split == CHOOSING_SPLIT for image in images]),
+        target_sensitivity=run.operating_point.target_sensitivity,
         reference_preprocess=run.config.preprocess,
         candidate_preprocess=candidate_run.config.preprocess,
         model_bytes=len(variants["int8"]),
@@ -251,14 +256,15 @@ def _variants(
 
 def _locked_point(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[np.float64]) -> OperatingPoint:
     """The int8 model's own operating point, on the validation patients that the float model's was chosen on."""
-    chosen = np.array([image.split == "val" for image in images])
+    chosen = np.array([image.split == CHOOSING_SPLIT for image in images])
     positive = np.array([run.split.is_positive(image) for image in images])
-    patients = len({image.patient for image in images if image.split == "val"})
+    patients = len({image.patient for image in images if image.split == CHOOSING_SPLIT})
     return choose_operating_point(
         logits[chosen],
         positive[chosen],
+        [image.patient for image in images if image.split == "val"],
         target_sensitivity=run.operating_point.target_sensitivity,
-        chosen_on=f"val: {int(chosen.sum())} images of {patients} patients, int8 model",
+        chosen_on=f"{CHOOSING_SPLIT}: {int(chosen.sum())} images of {patients} patients, int8 model",
     )
 
 

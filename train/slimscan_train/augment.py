@@ -23,8 +23,8 @@ class AugmentConfig:
         gamma: Largest |ln gamma|: exponents from e^-gamma to e^gamma.
         contrast: Largest |ln| of the contrast factor about mid-grey.
         exposure: Largest shift of grey level, as a share of full scale.
-        blur: Largest weight of a 5x5 blurred copy; half of it, negative, sharpens.
-        noise: Largest standard deviation of Gaussian noise, as a share of full scale.
+        blur: Largest weight of a copy blurred by a 5x5 binomial filter; half of it, negative, sharpens.
+        noise: Largest standard deviation of noise, as a share of full scale.
         erase: Largest side of an erased box, as a share of the input's side; in half of the cases.
         mixup: Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al. 2018).
     """
@@ -139,16 +139,25 @@ def _geometry(x: Any, seed: Any, config: AugmentConfig) -> Any:
 def _texture(x: Any, seed: Any, config: AugmentConfig) -> Any:
     import tensorflow as tf
 
-    draws, normal = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    draws, grain = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     blur, noise = _uniform(draws, 2, tf.shape(x)[0])
     if config.blur:
-        smooth = tf.nn.avg_pool2d(tf.nn.avg_pool2d(x, 3, 1, "SAME"), 3, 1, "SAME")
         weight = config.blur * tf.where(blur > 0, blur, 0.5 * blur)
-        x = x + weight[:, None, None, None] * (smooth - x)
+        x = x + weight[:, None, None, None] * (_smooth(_smooth(x)) - x)
     if config.noise:
-        sigma = config.noise * 255.0 * tf.maximum(noise, 0.0)
-        x = x + sigma[:, None, None, None] * tf.random.stateless_normal(tf.shape(x), normal)
+        # Uniform over one standard deviation times the root of 3 either way: a fifth of the cost of normal draws.
+        reach = math.sqrt(3.0) * config.noise * 255.0 * tf.maximum(noise, 0.0)
+        x = x + reach[:, None, None, None] * tf.random.stateless_uniform(tf.shape(x), grain, -1.0, 1.0)
     return tf.clip_by_value(x, 0.0, 255.0)
+
+
+def _smooth(x: Any) -> Any:
+    """The binomial filter 1 2 1 along both axes; by slices, several times faster than a convolution of one channel."""
+    import tensorflow as tf
+
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    x = (x[:, :-2] + 2.0 * x[:, 1:-1] + x[:, 2:]) / 4.0
+    return (x[:, :, :-2] + 2.0 * x[:, :, 1:-1] + x[:, :, 2:]) / 4.0
 
 
 def _erase(x: Any, seed: Any, side: float) -> Any:

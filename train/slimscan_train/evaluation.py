@@ -84,7 +84,9 @@ def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: Operatin
 
 
 def _with_interval(share: float, count: int) -> str:
-    """A proportion with its exact (Clopper & Pearson 1934) 95 % interval."""
+    """A proportion with its exact (Clopper & Pearson 1934) 95 % interval; of nothing there is none."""
+    if not count:
+        return "none to count"
     from scipy.stats import binomtest
 
     interval = binomtest(round(share * count), count).proportion_ci(0.95, "exact")

@@ -1,5 +1,6 @@
 """Figures of one model on one set of images, and the operating point chosen on validation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +27,15 @@ class Figures:
 
 
 def figures(logits: NDArray[np.float64], positive: NDArray[np.bool_], threshold: float) -> Figures:
-    """Figures of logits `[N]` against labels `[N]` at a logit threshold; both classes must be present."""
+    """Figures of logits `[N]` against labels `[N]` at a logit threshold; NaN where a class that they need is absent."""
     from sklearn.metrics import roc_auc_score
 
     called = logits >= threshold
+    positives, negatives = int(positive.sum()), int((~positive).sum())
     return Figures(
-        auroc=float(roc_auc_score(positive, logits)),
-        sensitivity=float(called[positive].mean()),
-        specificity=float((~called)[~positive].mean()),
+        auroc=float(roc_auc_score(positive, logits)) if positives and negatives else float("nan"),
+        sensitivity=float(called[positive].mean()) if positives else float("nan"),
+        specificity=float((~called)[~positive].mean()) if negatives else float("nan"),
         loss=cross_entropy(logits, positive),
     )
 
@@ -78,25 +80,73 @@ def fit_temperature(logits: NDArray[np.float64], positive: NDArray[np.bool_]) ->
     return float(2.0 / (low + high))
 
 
+def threshold_interval(
+    logits: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    patients: Sequence[str],
+    target: float,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """How far the threshold itself is uncertain: its central 95 % over resampled patients.
+
+    Args:
+        logits: Scores `[N]`.
+        positive: Labels `[N]`.
+        patients: Whose each image is; patients are drawn whole, with replacement (percentile bootstrap).
+        target: Sensitivity to keep, 0 to 1.
+        resamples: How many draws.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper end, as logits.
+    """
+    rng = np.random.default_rng(seed)
+    names, owner = np.unique(np.asarray(patients)[positive], return_inverse=True)
+    scores = logits[positive]
+    order = np.argsort(scores)
+    thresholds = np.empty(resamples)
+    for draw in range(resamples):
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))[owner][order]
+        missed = np.floor((1.0 - target) * times.sum() + 1e-9)
+        thresholds[draw] = scores[order][np.searchsorted(np.cumsum(times), missed, side="right")]
+    low, high = np.quantile(thresholds, (0.025, 0.975))
+    return float(low), float(high)
+
+
 def choose_operating_point(
-    logits: NDArray[np.float64], positive: NDArray[np.bool_], *, target_sensitivity: float, chosen_on: str
+    logits: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    patients: Sequence[str],
+    *,
+    target_sensitivity: float,
+    chosen_on: str,
 ) -> OperatingPoint:
-    """Temperature and threshold from validation scores; no refer band.
+    """Temperature, threshold and refer band from validation scores.
+
+    The refer band is the threshold's own 95 % interval: which side of the threshold such a case lies on depends on
+    which patients happened to be in validation, so a person should look.
 
     Args:
         logits: Scores `[N]` of validation images.
         positive: Labels `[N]`.
+        patients: Whose each image is.
         target_sensitivity: Sensitivity to keep on them.
         chosen_on: What they are, in words.
     """
     temperature = fit_temperature(logits, positive)
-    scaled = threshold_at_sensitivity(logits, positive, target_sensitivity) / temperature
-    threshold = float(np.clip(1.0 / (1.0 + np.exp(-scaled)), 1e-6, 1.0 - 1e-6))
+
+    def probability(logit: float) -> float:
+        return float(np.clip(1.0 / (1.0 + np.exp(-logit / temperature)), 1e-6, 1.0 - 1e-6))
+
+    chosen = threshold_at_sensitivity(logits, positive, target_sensitivity)
+    low, high = threshold_interval(logits, positive, patients, target_sensitivity)
     return OperatingPoint(
         temperature=temperature,
-        threshold=threshold,
+        threshold=probability(chosen),
         target_sensitivity=target_sensitivity,
-        refer_low=threshold,
-        refer_high=threshold,
+        refer_low=probability(min(low, chosen)),
+        refer_high=probability(max(high, chosen)),
         chosen_on=chosen_on,
     )

@@ -6,10 +6,10 @@ stay together.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from slimscan_train.dataset import Dataset, LabelledImage
 
 SCHEMA_VERSION = 1
 SplitName = Literal["train", "val", "val_shift", "test"]
+UNREADABLE = "unreadable"
+"""In place of a split: an image that could not be decoded, listed in `split.json` and used nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class SplitConfig:
     shift_series: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
         if not 0 < self.val_fraction < 0.5 or not 0 <= self.shift_fraction < 0.5:
             raise ValueError(
                 f"val_fraction {self.val_fraction} and shift_fraction {self.shift_fraction} must lie in 0 to 0.5"
@@ -61,7 +65,8 @@ class Split:
     def __post_init__(self) -> None:
         homes = defaultdict(set)
         for image in self.images:
-            homes[image.patient].add(image.split)
+            if image.split != UNREADABLE:
+                homes[image.patient].add(image.split)
         torn = sorted(patient for patient, splits in homes.items() if len(splits) > 1)
         if torn:
             raise ValueError(f"{len(torn)} patients are in more than one split, {torn[0]} first")
@@ -89,7 +94,7 @@ class Split:
         return image.label == self.labels[1]
 
     def describe(self) -> str:
-        """One line: images (positive) and patients of each split."""
+        """One line: images (positive) and patients of each split, and how many images could not be read."""
         parts = []
         for name in ("train", "val", "val_shift", "test"):
             images = self.select(name)
@@ -97,14 +102,16 @@ class Split:
                 positive = sum(map(self.is_positive, images))
                 patients = len({image.patient for image in images})
                 parts.append(f"{name} {len(images):,} images ({positive:,} positive) of {patients:,} patients")
+        if unreadable := len(self.select(UNREADABLE)):
+            parts.append(f"{unreadable:,} UNREADABLE images left out")
         return "; ".join(parts)
 
 
 def make_split(dataset: Dataset, config: SplitConfig) -> Split:
     """Split a data set by patient, stratified by acquisition series.
 
-    A split that the data set itself names is kept: its `test` is never trained on, and its `val` (when it
-    holds both classes) replaces the random draw.
+    A split that the data set itself names is kept: its `test` is never trained on, and its `val` replaces the
+    random draw.
 
     Raises:
         InputError: A split ends up without images of both classes, or the data set itself puts one patient
@@ -160,17 +167,20 @@ def read_split(path: Path) -> Split:
     Raises:
         InputError: It is absent, not JSON, or of another schema version.
     """
+    table = _read_table(path)
     try:
-        table = json.loads(path.read_text())
-    except (OSError, ValueError) as exc:
-        raise InputError(f"{path} cannot be read as a split ({exc})") from exc
-    if table.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {table.get('schema_version')!r}, expected {SCHEMA_VERSION}")
-    images = tuple(from_mapping(LabelledImage, row, where=str(path)) for row in table["images"])
-    try:
-        return Split(labels=tuple(table["labels"]), naming=table["naming"], images=images)
+        return Split(labels=tuple(table["labels"]), naming=table["naming"], images=_read_images(path, table))
     except ValueError as exc:
         raise InputError(f"{path}: {exc}") from exc
+
+
+def read_split_images(path: Path) -> tuple[LabelledImage, ...]:
+    """The images of a `split.json` that may be at fault: a patient may be in two of its splits.
+
+    Raises:
+        InputError: As for `read_split`.
+    """
+    return _read_images(path, _read_table(path))
 
 
 def reuse_split(split: Split, dataset: Dataset) -> Split:
@@ -188,6 +198,23 @@ def reuse_split(split: Split, dataset: Dataset) -> Split:
             "use the data set that the split was made from, or make a new split"
         )
     return split
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise InputError(f"{path} cannot be read as a split ({exc})") from exc
+    version = table.get("schema_version") if isinstance(table, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path} has schema version {version!r}, expected {SCHEMA_VERSION}")
+    if absent := {"labels", "naming", "images"} - table.keys():
+        raise InputError(f"{path} is a split without {', '.join(sorted(absent))}; make a new one")
+    return dict(table)
+
+
+def _read_images(path: Path, table: dict[str, Any]) -> tuple[LabelledImage, ...]:
+    return tuple(from_mapping(LabelledImage, row, where=str(path)) for row in table["images"])
 
 
 def _families(images: tuple[LabelledImage, ...]) -> dict[str, list[LabelledImage]]:
@@ -224,7 +251,9 @@ def _shift_families(
 
 
 def _require_both_classes(split: Split) -> None:
-    for name in ("train", "val"):
-        counts = Counter(split.is_positive(image) for image in split.select(name))
-        if len(counts) != 2:
-            raise InputError(f"split {name!r} does not hold both classes; it needs more patients of each")
+    for name in ("train", "val", "val_shift", "test"):
+        classes = {image.label for image in split.select(name)}
+        if len(classes) == 1 or (not classes and name in ("train", "val")):
+            held = f"holds {classes.pop()} only" if classes else "is empty"
+            hint = "set split.shift_fraction or split.shift_series, or give" if name == "val_shift" else "give"
+            raise InputError(f"split {name!r} {held}, expected both classes; {hint} more patients of each class")

@@ -18,10 +18,7 @@ from slimscan_train.metrics import choose_operating_point
 from slimscan_train.pixels import load_pixels, refuse_unreadable
 from slimscan_train.run import Run, ScoreRow, read_pixels, read_run, write_operating_point, write_scores
 from slimscan_train.shifts import SHIFTS
-from slimscan_train.split import Split, make_split, read_split, reuse_split, write_split
-
-UNREADABLE = "unreadable"
-"""The split of images that could not be decoded: listed in `split.json`, used nowhere."""
+from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +97,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     point = choose_operating_point(
         logits,
         positive,
+        [image.patient for image in val],
         target_sensitivity=config.operate.target_sensitivity,
         chosen_on=f"val: {len(val)} images of {patients} patients, float model",
     )

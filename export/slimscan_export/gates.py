@@ -8,6 +8,7 @@ few images to tell, which is never a pass. Evaluating gates is pure; what follow
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slimscan_bench.intervals import clopper_pearson_upper
 from slimscan_bench.scores import PairedScores, Scores
@@ -60,6 +61,8 @@ class Candidate:
     Attributes:
         pair: The float model (reference) and the candidate on the same validation images.
         validated: The scores that the float model was validated with, on the same images.
+        chosen_on: bool `[n]`, the images among them that the float model's threshold was chosen on.
+        target_sensitivity: What it was chosen for, 0 to 1.
         reference_preprocess: Preprocessing of the float model.
         candidate_preprocess: Preprocessing that the candidate was scored through.
         model_bytes: Size of the candidate's file.
@@ -67,6 +70,8 @@ class Candidate:
 
     pair: PairedScores
     validated: Scores
+    chosen_on: NDArray[np.bool_]
+    target_sensitivity: float
     reference_preprocess: PreprocessSpec
     candidate_preprocess: PreprocessSpec
     model_bytes: int
@@ -81,6 +86,7 @@ def evaluate_gates(candidate: Candidate, policy: GatePolicy) -> tuple[GateResult
     low_auroc = pair.auroc_difference_interval(_TWO_SIDED).low
     return (
         _reproduction(candidate, policy.reproduction_logits),
+        _operating_point(candidate),
         _preprocessing(candidate),
         _rate("new misses", misses, pair.reference.positives, "positives", policy.new_miss_margin),
         _rate("new false alarms", alarms, pair.reference.negatives, "negatives", policy.new_alarm_margin),
@@ -139,6 +145,20 @@ def _reproduction(candidate: Candidate, tolerance: float) -> GateResult:
         measured=f"logits differ by at most {difference:.4f} from scores.csv"
         + ("" if same_labels else "; the labels differ"),
         allowed=f"at most {tolerance:.4f}, the same labels",
+    )
+
+
+def _operating_point(candidate: Candidate) -> GateResult:
+    """Does the float model's threshold do what it was chosen for? Classes swapped in all files show here alone.
+
+    Both models would be wrong alike, and no gate that compares the two could tell.
+    """
+    found = candidate.validated.select(candidate.chosen_on).sensitivity(candidate.pair.reference_threshold)
+    return GateResult(
+        name="float model's operating point",
+        verdict="PASS" if found >= candidate.target_sensitivity else "FAIL",
+        measured=f"sensitivity {found:.4f} on the images that it was chosen on",
+        allowed=f"at least {candidate.target_sensitivity:.4f}",
     )
 
 

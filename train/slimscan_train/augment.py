@@ -29,14 +29,14 @@ class AugmentConfig:
         mixup: Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al. 2018).
     """
 
-    crop_area_min: float = 0.35
+    crop_area_min: float = 0.3
     crop_area_max: float = 1.3
     crop_aspect: float = 1.33
     rotation_deg: float = 10.0
     flip: bool = True
-    gamma: float = 0.4
-    contrast: float = 0.3
-    exposure: float = 0.1
+    gamma: float = 0.3
+    contrast: float = 0.2
+    exposure: float = 0.05
     blur: float = 0.6
     noise: float = 0.03
     erase: float = 0.0

@@ -32,26 +32,28 @@ class FitConfig:
             the last weights themselves.
         balance: `batches` draws both classes equally often, `weights` weighs the loss, `none` does neither.
         subtype_weight: Weight of the second output's loss.
-        patience: Epochs without a better validation loss before stopping early.
+        patience: Epochs without a better validation AUROC before stopping early.
         drop_duplicates: Train on one copy of images that are exact duplicates.
     """
 
     seed: int = 0
-    epochs: int = 40
+    epochs: int = 60
     batch: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_epochs: float = 1.0
     weight_decay: float = 1e-2
     label_smoothing: float = 0.05
     weight_average: float = 0.998
     balance: str = "batches"
     subtype_weight: float = 0.3
-    patience: int = 15
+    patience: int = 20
     drop_duplicates: bool = True
 
     def __post_init__(self) -> None:
         if self.balance not in ("batches", "weights", "none"):
             raise ValueError(f"balance is {self.balance!r}, expected batches, weights or none")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
         if self.epochs < 1 or self.batch < 2 or self.patience < 1:
             raise ValueError("epochs and patience must be at least 1, batch at least 2")
         if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:
@@ -111,10 +113,10 @@ def read_recipe(recipe: str, changes: tuple[str, ...] = ()) -> TrainConfig:
     """
     path = recipes().get(recipe, Path(recipe))
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise InputError(f"no recipe {recipe!r}; known are {', '.join(recipes())}, or give a TOML file") from exc
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # neither TOML nor even text
         raise InputError(f"{path} is not TOML: {exc}") from exc
     for change in changes:
         table, key, value = _change(change)
@@ -130,6 +132,8 @@ def config_from(tables: dict[str, Any], *, where: str) -> TrainConfig:
     """
     if unknown := set(tables) - set(_TABLES):
         raise InputError(f"{where}: unknown table {sorted(unknown)[0]!r}; known are {', '.join(_TABLES)}")
+    if loose := [name for name, table in tables.items() if not isinstance(table, dict)]:
+        raise InputError(f"{where}: {loose[0]!r} is a value, expected a table [{loose[0]}]")
     read = {
         name: from_mapping(record, tables.get(name, {}), where=f"{where}, table [{name}]")
         for name, record in _TABLES.items()

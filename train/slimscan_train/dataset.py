@@ -114,13 +114,10 @@ def read_dataset(source: Path, *, naming: NamingRule | None = None, positive: st
 
 
 def _folder_rows(root: Path) -> list[dict[str, str]]:
-    paths = [
-        PurePosixPath(path.relative_to(root).as_posix())
-        for path in root.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    ]
     rows = []
-    for path in paths:
+    for path in (PurePosixPath(file.relative_to(root).as_posix()) for file in root.rglob("*") if file.is_file()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or any(part.startswith(".") for part in path.parts):
+            continue
         folders = path.parts[:-1]
         split = folders[0] if folders and folders[0] in SPLIT_FOLDERS else ""
         classes = folders[1:] if split else folders
@@ -133,18 +130,30 @@ def _folder_rows(root: Path) -> list[dict[str, str]]:
 
 
 def _csv_rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        absent = {"path", "label"} - set(reader.fieldnames or ())
-        if absent:
-            raise InputError(f"{table} has no column {', '.join(sorted(absent))}; expected path, label, patient, split")
-        rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            rows = [{key: value or "" for key, value in row.items() if key} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as exc:
+        raise InputError(f"{table} cannot be read as a CSV file in UTF-8 ({exc})") from exc
+    if absent := {"path", "label"} - columns:
+        raise InputError(f"{table} has no column {', '.join(sorted(absent))}; expected path, label, patient, split")
+    _check_rows(table, rows)
+    return rows
+
+
+def _check_rows(table: Path, rows: list[dict[str, str]]) -> None:
     bad = [row["split"] for row in rows if row.get("split") not in (None, "", *SPLIT_FOLDERS)]
     if bad:
         raise InputError(f"{table} names the split {bad[0]!r}; expected {', '.join(SPLIT_FOLDERS)} or nothing")
     if not rows:
         raise InputError(f"{table} has no rows")
-    return rows
+    if any(not row["path"] or not row["label"] for row in rows):
+        raise InputError(f"{table} has rows without a path or a label; fill them in, or remove them")
+    path, count = Counter(row["path"] for row in rows).most_common(1)[0]
+    if count > 1:
+        raise InputError(f"{table} names {path} {count} times; name each image once")
 
 
 def _record(root: Path, row: dict[str, str], rule: NamingRule) -> LabelledImage:

@@ -1,6 +1,6 @@
 """What a run's scores say at its locked operating point: one row a split and named shift."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,25 @@ def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: Operatin
         )
         for (split, shift), members in groups.items()
     )
+
+
+def mean_and_spread(runs: Sequence[Run]) -> list[str]:
+    """One line a split and named shift: mean and standard deviation over runs, each at its own threshold."""
+    by_name: dict[str, list[Figures]] = {}
+    for run in runs:
+        for evaluation in evaluate(run):
+            by_name.setdefault(evaluation.name, []).append(evaluation.figures)
+    return [
+        f"{name}: AUROC {_spread(one.auroc for one in found)}, "
+        f"sensitivity {_spread(one.sensitivity for one in found)}, "
+        f"specificity {_spread(one.specificity for one in found)} ({len(found)} runs)"
+        for name, found in by_name.items()
+    ]
+
+
+def _spread(values: Iterable[float]) -> str:
+    found = np.array(list(values))
+    return f"{found.mean():.4f} ± {found.std(ddof=1) if len(found) > 1 else 0.0:.4f}"
 
 
 def _with_interval(share: float, count: int) -> str:

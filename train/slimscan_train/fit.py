@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
@@ -61,7 +61,7 @@ def fit(
         watch: Told epoch, step and steps, at each step.
 
     Returns:
-        The Keras model with the weights of the epoch that had the least validation loss.
+        The Keras model with the weights of the epoch that `kept_row` names.
     """
     import tensorflow as tf
 
@@ -105,6 +105,14 @@ def fit(
         say(row)
     kept.load_weights(folder / CHECKPOINT / BEST)
     return kept
+
+
+def kept_row(rows: Sequence[EpochRow]) -> EpochRow:
+    """The epoch whose weights are kept: the highest validation AUROC, of equals the least validation loss.
+
+    AUROC, since the threshold and the temperature are fitted afterwards: a loss would also judge them.
+    """
+    return max(rows, key=lambda row: (row.val_auroc, -row.val_loss))
 
 
 def fine_tune(
@@ -184,7 +192,14 @@ class _TrainingState:
         optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
         optimizer.build(self._model.trainable_variables)
         self._epochs = tf.Variable(0, dtype=tf.int64)
-        checkpoint = tf.train.Checkpoint(model=self._model, kept=self._kept, optimizer=optimizer, epochs=self._epochs)
+        checkpoint = tf.train.Checkpoint(
+            model=self._model,
+            kept=self._kept,
+            optimizer=optimizer,
+            epochs=self._epochs,
+            # Keras leaves this state out of a model's checkpoint: a resumed run would drop other channels.
+            dropout=self._model.get_layer("dropout")._random_generator,  # noqa: SLF001
+        )
         self._manager = tf.train.CheckpointManager(checkpoint, str(self._folder / CHECKPOINT), max_to_keep=1)
         return optimizer
 
@@ -196,7 +211,7 @@ class _TrainingState:
         return read_history(self._folder)[: int(self._epochs)]
 
     def save(self, rows: list[EpochRow]) -> None:
-        if min(rows, key=lambda row: row.val_loss) is rows[-1]:
+        if kept_row(rows) is rows[-1]:
             self._kept.save_weights(self._folder / CHECKPOINT / BEST)
         _write_history(self._folder, rows)
         self._epochs.assign(len(rows))
@@ -254,8 +269,7 @@ def _step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -
 def _stalled(rows: list[EpochRow], patience: int) -> bool:
     if not rows:
         return False
-    best = min(range(len(rows)), key=lambda index: rows[index].val_loss)
-    return len(rows) - 1 - best >= patience
+    return rows[-1].epoch - kept_row(rows).epoch >= patience
 
 
 def _write_history(folder: Path, rows: list[EpochRow]) -> None:

@@ -14,7 +14,7 @@ from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
 from slimscan_edge.overlay import VIRIDIS
 from slimscan_train import plots
 from slimscan_train.evaluation import Evaluation, evaluate
-from slimscan_train.fit import read_history
+from slimscan_train.fit import kept_row, read_history
 from slimscan_train.model import normalise_pixels
 from slimscan_train.reliability import BINS
 from slimscan_train.run import Run
@@ -132,7 +132,7 @@ def _learning_plots(run: Run) -> dict[str, str]:
     if not rows:
         return {}
     epochs = [row.epoch + 1 for row in rows]
-    kept = min(rows, key=lambda row: row.val_loss).epoch + 1
+    kept = kept_row(rows).epoch + 1
     losses = {"training": [row.train_plain_loss for row in rows], "validation": [row.val_loss for row in rows]}
     auroc = {"validation": [row.val_auroc for row in rows]}
     return {

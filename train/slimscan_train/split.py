@@ -32,12 +32,16 @@ class SplitConfig:
         val_fraction: Share of patients in `val`, drawn at random from each series.
         shift_fraction: Share of patients in `val_shift`: those with the highest numbers of each series, whole.
         shift_series: Series held out whole in `val_shift` instead.
+        folds: Cross-validation: the patients outside `val_shift` fall into so many parts; 0 draws `val_fraction`.
+        fold: Which part is `val`, from 0.
     """
 
     seed: int = 0
     val_fraction: float = 0.12
     shift_fraction: float = 0.1
     shift_series: tuple[str, ...] = ()
+    folds: int = 0
+    fold: int = 0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -46,6 +50,8 @@ class SplitConfig:
             raise ValueError(
                 f"val_fraction {self.val_fraction} and shift_fraction {self.shift_fraction} must lie in 0 to 0.5"
             )
+        if self.folds not in (0, *range(2, 21)) or not 0 <= self.fold < max(1, self.folds):
+            raise ValueError(f"fold {self.fold} of {self.folds} folds, expected 2 to 20 folds counted from 0, or none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +143,8 @@ def make_split(dataset: Dataset, config: SplitConfig) -> Split:
     for series, names in sorted(by_series.items()):
         chosen.update(_shift_families(series, names, families, config))
         left = [name for name in names if name not in chosen]
-        count = 0 if "val" in given else max(1, round(config.val_fraction * len(names)))
-        drawn = {left[i] for i in rng.permutation(len(left))[: min(count, len(left) - 1)]}
+        shuffled = [left[i] for i in rng.permutation(len(left))]
+        drawn = set() if "val" in given else _drawn(shuffled, len(names), config)
         chosen.update({name: "val" if name in drawn else "train" for name in left})
     home = {image.path: chosen[family] for family, members in families.items() for image in members}
     split = Split(
@@ -235,6 +241,14 @@ def _families(images: tuple[LabelledImage, ...]) -> dict[str, list[LabelledImage
     for image in images:
         families[root(image.patient)].append(image)
     return dict(families)
+
+
+def _drawn(shuffled: list[str], total: int, config: SplitConfig) -> set[str]:
+    """Which of one series' families are `val`: one part of `folds`, or a share of `total`; never all of them."""
+    if config.folds:
+        return set(shuffled[config.fold :: config.folds])
+    count = max(1, round(config.val_fraction * total))
+    return set(shuffled[: min(count, len(shuffled) - 1)])
 
 
 def _shift_families(

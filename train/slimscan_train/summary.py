@@ -11,7 +11,7 @@ import numpy as np
 
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.evaluation import Evaluation
-from slimscan_train.fit import EpochRow, read_history
+from slimscan_train.fit import EpochRow, kept_row, read_history
 from slimscan_train.intervals import Estimate, clustered_auroc, proportion
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
 from slimscan_train.run import Run
@@ -236,9 +236,9 @@ def why_parted(rows: Sequence[EpochRow]) -> tuple[str, ...]:
     """Why training and validation loss are said to part, in sentences; none when they stay together.
 
     The rule: they part when, at the kept epoch, the validation loss is more than `MOST_PARTED` above the training
-    loss on images as they are; or when the last epoch's validation loss is that much above the least one.
+    loss on images as they are; or when the last epoch's validation loss is that much above the kept one's.
     """
-    kept = _kept(rows)
+    kept = kept_row(rows)
     gap, rise = kept.val_loss - kept.train_plain_loss, rows[-1].val_loss - kept.val_loss
     reasons = []
     if gap > MOST_PARTED:
@@ -252,10 +252,6 @@ def why_parted(rows: Sequence[EpochRow]) -> tuple[str, ...]:
             "training went on past what the data could teach."
         )
     return tuple(reasons)
-
-
-def _kept(rows: Sequence[EpochRow]) -> EpochRow:
-    return min(rows, key=lambda row: row.val_loss)
 
 
 def _set(found: Evaluation) -> SetSummary:
@@ -318,7 +314,7 @@ def _calibration(found: Evaluation) -> CalibrationSummary:
 def _learning(rows: Sequence[EpochRow]) -> LearningSummary | None:
     if not rows:
         return None
-    kept = _kept(rows)
+    kept = kept_row(rows)
     return LearningSummary(
         epochs=len(rows),
         kept_epoch=kept.epoch,

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slimscan_edge.errors import EXIT_DONE, InputError
-from slimscan_train.config import DEFAULT_RECIPE, TrainConfig, config_from, read_recipe, recipes
+from slimscan_train.config import DEFAULT_RECIPE, config_from, read_recipe, recipes
 from slimscan_train.dataset import Dataset, read_dataset
+from slimscan_train.evaluation import evaluate, mean_and_spread
 from slimscan_train.fit import EpochRow
 from slimscan_train.naming import RULES
 from slimscan_train.report import write_report
-from slimscan_train.run import Run
-from slimscan_train.split import Split, read_split, reuse_split
+from slimscan_train.run import Run, read_run
+from slimscan_train.split import read_split, reuse_split
 from slimscan_train.training import Progress, start_run, train_run
 
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
     parser.add_argument("--epochs", type=int, help="short for --set fit.epochs=N")
     parser.add_argument("--seed", type=int, help="short for --set fit.seed=N (the split has its own: split.seed)")
+    parser.add_argument("--folds", type=int, metavar="N", help="N runs, RUN/fold-0 and so on, each patient once in val")
     parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
     parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
     parser.add_argument("--positive", metavar="CLASS", help="the positive class (default: the last by alphabet)")
@@ -38,46 +40,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train and report."""
+    """Train and report, once or fold by fold."""
     dataset = read_dataset(arguments.data, naming=arguments.naming, positive=arguments.positive)
     _note(f"{arguments.data}: {dataset.describe()}")
-    config, split = _resumed(arguments, dataset) if arguments.resume else _started(arguments, dataset)
-    _note(split.describe())
+    folders = _folders(arguments.out, arguments.folds)
+    if arguments.resume:
+        _refuse_changes(arguments, folders)
+    else:
+        for folder, changes in folders.items():
+            _start(arguments, dataset, folder, changes)
     try:
-        with _progress(config.fit.epochs) as progress:
-            finished = train_run(arguments.out, config, split, dataset.root, progress)
+        runs = [_finish(dataset, folder) for folder in folders]
     except KeyboardInterrupt:
-        _note(f"stopped; go on with: slimscan train {arguments.data} --out {arguments.out} --resume")
+        _note(f"stopped; go on with: slimscan {' '.join(_resuming(arguments))}")
         raise
-    report = write_report(finished)
-    print(_summary(finished))
-    print(f"report: {report}")
+    if arguments.folds:
+        print("\n".join(mean_and_spread(runs)))
     return EXIT_DONE
 
 
-def _started(arguments: argparse.Namespace, dataset: Dataset) -> tuple[TrainConfig, Split]:
-    changes = list(arguments.set)
+def _folders(out: Path, folds: int | None) -> dict[Path, tuple[str, ...]]:
+    """Each run's folder and the changes that it makes to the recipe."""
+    if folds is None:
+        return {out: ()}
+    return {out / f"fold-{fold}": (f"split.folds={folds}", f"split.fold={fold}") for fold in range(folds)}
+
+
+def _start(arguments: argparse.Namespace, dataset: Dataset, folder: Path, changes: tuple[str, ...]) -> None:
+    asked = [*arguments.set, *changes]
     for name in ("epochs", "seed"):
         if (value := getattr(arguments, name)) is not None:
-            changes.append(f"fit.{name}={value}")
-    config = read_recipe(arguments.recipe or DEFAULT_RECIPE, tuple(changes))
-    split = start_run(
-        dataset, config, arguments.out, given_split=arguments.split, max_unreadable=arguments.max_unreadable
-    )
-    return config, split
+            asked.append(f"fit.{name}={value}")
+    config = read_recipe(arguments.recipe or DEFAULT_RECIPE, tuple(asked))
+    start_run(dataset, config, folder, given_split=arguments.split, max_unreadable=arguments.max_unreadable)
 
 
-def _resumed(arguments: argparse.Namespace, dataset: Dataset) -> tuple[TrainConfig, Split]:
+def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str, ...]]) -> None:
     given = [name for name in ("recipe", "epochs", "seed", "split") if getattr(arguments, name) is not None]
     if given or arguments.set:
         raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")
-    asked = arguments.out / "config.toml"
-    if not asked.exists():
-        raise InputError(f"{arguments.out} holds no run to resume; leave out --resume to start one")
-    if (arguments.out / "operating_point.json").exists():
-        raise InputError(f"the run in {arguments.out} is finished; see {arguments.out / 'report.html'}")
+    absent = [folder for folder in folders if not (folder / "config.toml").exists()]
+    if absent:
+        raise InputError(f"{absent[0]} holds no run to resume; leave out --resume to start one")
+    if all(_is_finished(folder) for folder in folders):
+        raise InputError(f"the run in {arguments.out} is finished; see {next(iter(folders)) / 'report.html'}")
+
+
+def _finish(dataset: Dataset, folder: Path) -> Run:
+    """Train what is not trained yet in a started run, and report."""
+    if _is_finished(folder):
+        return read_run(folder)
+    asked = folder / "config.toml"
     config = config_from(tomllib.loads(asked.read_text()), where=str(asked))
-    return config, reuse_split(read_split(arguments.out / "split.json"), dataset)
+    split = reuse_split(read_split(folder / "split.json"), dataset)
+    _note(f"{folder}: {split.describe()}")
+    with _progress(config.fit.epochs) as progress:
+        finished = train_run(folder, config, split, dataset.root, progress)
+    report = write_report(finished)
+    print(_summary(finished))
+    print(f"report: {report}")
+    return finished
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / "operating_point.json").exists()
+
+
+def _resuming(arguments: argparse.Namespace) -> list[str]:
+    folds = ["--folds", str(arguments.folds)] if arguments.folds else []
+    return ["train", str(arguments.data), "--out", str(arguments.out), *folds, "--resume"]
 
 
 @contextmanager
@@ -111,8 +142,6 @@ def _line(row: EpochRow, epochs: int) -> str:
 
 
 def _summary(finished: Run) -> str:
-    from slimscan_train.evaluation import evaluate
-
     return "\n".join(line.text for line in evaluate(finished) if not line.shift)
 
 

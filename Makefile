@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv test lint fix demo lock clean
+.PHONY: help venv test lint fix demo reference lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check --require-virtualenv
@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 --
 	--constraint requirements/constraints.txt --custom-compile-command "make lock"
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/.project ## make .venv with the locked packages and this project, editable
 	@true
@@ -44,6 +44,13 @@ fix: .venv/.project ## format, and mend what ruff can mend
 
 demo: .venv/.project ## the whole chain on images it makes itself
 	@$(BIN)/slimscan demo
+
+reference: .venv/.project ## train and export the reference bundle again: make reference DATA=chest_xray
+	@test -d "$(DATA)" || { echo "make: say where the X-rays lie: make reference DATA=folder" >&2; exit 2; }
+	@$(BIN)/slimscan train "$(DATA)" --out runs/reference
+	@$(BIN)/slimscan export runs/reference --out runs/pneumonia-0.1.0.slimscan
+	@rm -f edge_runtime/slimscan_edge/reference/*.slimscan
+	@cp runs/pneumonia-0.1.0.slimscan edge_runtime/slimscan_edge/reference/
 
 lock: .venv/.locked ## resolve requirements/ again; pins that still fit stay
 	@$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra all --group dev -o requirements/workstation.txt

@@ -1,0 +1,132 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from slimscan_train.augment import AugmentConfig, augment, mixup_weights
+
+OFF = AugmentConfig(
+    **{
+        field.name: False if field.name == "flip" else 1.0 if field.name.startswith("crop") else 0.0
+        for field in fields(AugmentConfig)
+    }
+)
+ONE_BY_ONE = {
+    "crop_area_min": 0.3,
+    "crop_aspect": 1.5,
+    "rotation_deg": 15.0,
+    "flip": True,
+    "gamma": 0.5,
+    "contrast": 0.5,
+    "exposure": 0.2,
+    "blur": 0.9,
+    "noise": 0.1,
+    "erase": 0.6,
+}
+STRONG = replace(OFF, **ONE_BY_ONE)
+PIXELS = np.random.default_rng(0).integers(30, 220, (16, 24, 32, 1), dtype=np.uint8)
+
+
+def vary(pixels: np.ndarray, config: AugmentConfig, seed: tuple[int, int] = (1, 2)) -> np.ndarray:
+    return augment(pixels, np.array(seed, np.int32), config).numpy()
+
+
+def test_the_same_seed_gives_the_same_batch() -> None:
+    first = vary(PIXELS, STRONG, (5, 6))
+    np.testing.assert_array_equal(first, vary(PIXELS, STRONG, (5, 6)))
+    assert not np.allclose(first, vary(PIXELS, STRONG, (5, 7)))
+    assert not np.allclose(first, vary(PIXELS, STRONG, (6, 6)))
+
+
+def test_shape_type_and_range() -> None:
+    varied = vary(PIXELS, STRONG)
+    assert varied.shape == PIXELS.shape
+    assert varied.dtype == np.float32
+    assert varied.min() >= 0
+    assert varied.max() <= 255
+
+
+def test_images_of_a_batch_are_varied_each_for_itself() -> None:
+    same = np.repeat(PIXELS[:1], 16, axis=0)
+    varied = vary(same, replace(STRONG, flip=False))
+    assert len({picture.tobytes() for picture in varied}) == 16
+
+
+def test_with_all_turned_off_nothing_changes() -> None:
+    np.testing.assert_allclose(vary(PIXELS, OFF), PIXELS, atol=0.01)
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_each_variation_does_something_and_stays_in_range(name: str) -> None:
+    varied = vary(PIXELS, replace(OFF, **{name: ONE_BY_ONE[name]}))
+    assert np.abs(varied - PIXELS).max() > 5
+    assert varied.min() >= 0
+    assert varied.max() <= 255
+
+
+@pytest.mark.parametrize("name", ["gamma", "contrast", "exposure"])
+def test_tones_keep_the_order_of_greys(name: str) -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(8, axis=0)
+    varied = vary(ramp, replace(OFF, **{name: ONE_BY_ONE[name]})).reshape(8, 256)
+    assert (np.diff(varied, axis=1) >= -1e-3).all()
+
+
+def test_a_crop_stays_inside_the_picture() -> None:
+    flat = np.full((64, 24, 32, 1), 200, np.uint8)
+    np.testing.assert_allclose(vary(flat, replace(OFF, crop_area_min=0.05)), 200, atol=0.1)  # no black comes in
+
+
+def test_a_crop_enlarges_what_it_keeps() -> None:
+    spot = np.zeros((64, 32, 32, 1), np.uint8)
+    spot[:, 14:18, 14:18] = 255
+    areas = vary(spot, replace(OFF, crop_area_min=0.25)).sum(axis=(1, 2, 3)) / (255 * 16)
+    inside = areas[areas > 0.9]
+    assert len(inside) > 10
+    assert inside.max() == pytest.approx(4.0, rel=0.25)  # a quarter of the area, four times as large
+
+
+def test_a_flip_mirrors_about_half_of_the_images_exactly() -> None:
+    pixels = np.tile(PIXELS, (8, 1, 1, 1))
+    varied = vary(pixels, replace(OFF, flip=True))
+    mirrored = np.abs(varied - pixels[:, :, ::-1]).max(axis=(1, 2, 3)) < 0.05
+    as_they_are = np.abs(varied - pixels).max(axis=(1, 2, 3)) < 0.05
+    assert (mirrored ^ as_they_are).all()
+    assert 0.3 < mirrored.mean() < 0.7
+
+
+def test_a_rotation_keeps_the_centre() -> None:
+    spot = np.zeros((8, 33, 33, 1), np.uint8)
+    spot[:, 14:19, 14:19] = 255
+    rotated = vary(spot, replace(OFF, rotation_deg=30.0))
+    np.testing.assert_allclose(rotated[:, 16, 16, 0], 255, atol=1)
+    np.testing.assert_allclose(rotated.sum(axis=(1, 2, 3)), 255 * 25, rtol=0.05)
+
+
+def test_a_box_is_erased_in_about_half_of_the_images_and_no_larger_than_asked() -> None:
+    black = np.zeros((128, 40, 40, 1), np.uint8)
+    erased = vary(black, replace(OFF, erase=0.5)) == 127.5
+    rows, columns = erased.any(axis=(2, 3)).sum(axis=1), erased.any(axis=(1, 3)).sum(axis=1)
+    assert 0.3 < (rows > 0).mean() < 0.65
+    assert max(rows.max(), columns.max()) <= 21
+
+
+def test_mixup_weights() -> None:
+    seed = np.array([1, 2], np.int32)
+    weights = mixup_weights(500, seed, 0.4).numpy()
+    assert weights.shape == (500,)
+    assert weights.dtype == np.float32
+    assert weights.min() >= 0.5
+    assert weights.max() <= 1.0
+    assert np.ptp(weights) > 0.3
+    np.testing.assert_array_equal(weights, mixup_weights(500, seed, 0.4).numpy())
+    np.testing.assert_array_equal(mixup_weights(3, seed, 0.0).numpy(), 1.0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"crop_area_min": 0.0}, {"crop_area_min": 1.1}, {"crop_aspect": 0.9}, {"rotation_deg": 46.0}, {"noise": 1.5},
+     {"mixup": -0.1}],
+)  # fmt: skip
+def test_bounds(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        replace(OFF, **bad)

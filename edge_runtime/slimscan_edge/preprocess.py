@@ -46,8 +46,8 @@ class PreprocessSpec:
         intensity: `none`, or `percentile`: grey levels at the 1st and 99th percentile become 0 and 255.
     """
 
-    height: int = 160
-    width: int = 160
+    height: int = 192
+    width: int = 192
     channels: int = 1
     fit: Fit = "stretch"
     resize_filter: ResizeFilter = "bilinear"

@@ -94,8 +94,11 @@ def _fill(pixels_file: Path, listing: Path, files: Sequence[Path], spec: Preproc
         except ImageError as exc:
             bad.append((index, str(exc)))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes and resizes without the interpreter's lock
+    pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes and resizes without the interpreter's lock
+    try:
         list(pool.map(read, range(len(files))))
+    finally:
+        pool.shutdown(cancel_futures=True)  # a person who stops does not wait for the images in the queue
     pixels_file.parent.mkdir(parents=True, exist_ok=True)
     partial = pixels_file.with_suffix(f".{os.getpid()}.npy")
     np.save(partial, pixels)

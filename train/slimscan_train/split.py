@@ -246,7 +246,7 @@ def _families(images: tuple[LabelledImage, ...]) -> dict[str, list[LabelledImage
 def _drawn(shuffled: list[str], total: int, config: SplitConfig) -> set[str]:
     """Which of one series' families are `val`: one part of `folds`, or a share of `total`; never all of them."""
     if config.folds:
-        return set(shuffled[config.fold :: config.folds])
+        return set(shuffled[config.fold :: config.folds]) if len(shuffled) > 1 else set()
     count = max(1, round(config.val_fraction * total))
     return set(shuffled[: min(count, len(shuffled) - 1)])
 

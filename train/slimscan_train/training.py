@@ -57,8 +57,7 @@ def start_run(
     )
     split = replace(split, images=images)
     folder.mkdir(parents=True, exist_ok=True)
-    table = {"root": str(dataset.root.resolve()), "naming": dataset.naming, "unreadable": reasons}
-    (folder / "data.json").write_text(json.dumps(table, indent=1) + "\n")
+    _write_data(folder, dataset.root, naming=dataset.naming, unreadable=reasons)
     write_split(folder / "split.json", split)
     write_config(folder / "config.toml", config)
     return split
@@ -77,6 +76,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     Returns:
         The finished run.
     """
+    _write_data(folder, root)  # a stopped run may go on after its data set was moved
     train = training_set(split, config, root, progress.note)
     val = split.select("val")
     positive = _positives(split, val)
@@ -136,6 +136,13 @@ def score_rows(
     for shift in SHIFTS:
         rows += _scored(model, val, read_pixels(root, val, config, shift), shift)
     return rows
+
+
+def _write_data(folder: Path, root: Path, **facts: Any) -> None:
+    """Say in `data.json` where the data set lies, and what else is known of it; what stands there stays."""
+    file = folder / "data.json"
+    table = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**table, "root": str(root.resolve()), **facts}, indent=1) + "\n")
 
 
 def _scored(model: Any, images: Sequence[LabelledImage], pixels: NDArray[np.uint8], shift: str) -> list[ScoreRow]:

@@ -1,0 +1,97 @@
+"""`slimscan demo`: whose folder it may replace, and how it ends. The chain itself runs in tests/end_to_end."""
+
+import json
+
+import pytest
+
+from slimscan_edge.cli import main
+from slimscan_export.commands import demo
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Stands in for drawing and for every command: notes what was called; `codes` says how a command ends."""
+    called, codes = [], {}
+
+    def command(words):
+        called.append(words)
+        return codes.get(words[0], 0)
+
+    def draw(folder, *, patients, seed):
+        folder.mkdir()
+        (folder / "drawn").write_text(f"{patients} {seed}")
+
+    monkeypatch.setattr(demo, "main", command)
+    monkeypatch.setattr(demo, "write_dataset", draw)
+    monkeypatch.setattr(demo, "_held_out", lambda folder: [str(folder / "phantoms" / "one.jpeg")])
+    return called, codes
+
+
+def test_the_chain_is_five_commands_in_order(steps, tmp_path, capsys):
+    folder = tmp_path / "new" / "demo"
+    assert main(["demo", "--out", str(folder), "--seed", "3"]) == 0
+    assert [words[0] for words in steps[0]] == ["train", "export", "predict", "compare", "bench"]
+    assert json.loads((folder / demo.MARK).read_text())["seed"] == 3
+    said = capsys.readouterr()
+    assert f"$ slimscan train {folder / 'phantoms'}" in said.err
+    assert "every gate passed" in said.out
+
+
+@pytest.mark.parametrize("code", [1, 3])
+def test_gates_that_do_not_pass_end_the_demo_with_their_code(steps, tmp_path, capsys, code):
+    called, codes = steps
+    codes["export"] = code
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == code
+    assert [words[0] for words in called] == ["train", "export"]
+    said = capsys.readouterr().out
+    assert f"slimscan export ended with exit code {code}" in said
+    assert "every gate passed" not in said
+
+
+def test_a_second_demo_replaces_the_first_and_leaves_what_is_not_its_own(steps, tmp_path):
+    folder = tmp_path / "demo"
+    assert main(["demo", "--out", str(folder)]) == 0
+    (folder / "notes.txt").write_text("mine")
+    (folder / demo.BUNDLE).write_text("of the first demo")
+    (folder / "run").mkdir()
+    (folder / "run" / "report.html").write_text("of the first demo")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (folder / "overlays").symlink_to(elsewhere)
+    assert main(["demo", "--out", str(folder), "--seed", "1"]) == 0
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "phantoms" / "drawn").read_text() == f"{demo.PATIENTS} 1"
+    assert not (folder / demo.BUNDLE).exists()
+    assert not (folder / "run").exists()
+    assert (elsewhere / "kept").exists()
+
+
+def test_the_report_comes_last(steps, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "demo"
+
+    def train(words):
+        (folder / "run").mkdir(exist_ok=True)
+        (folder / "run" / "report.html").touch()
+        return 0
+
+    monkeypatch.setattr(demo, "main", train)
+    assert main(["demo", "--out", str(folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
+
+
+def test_a_folder_of_something_else_is_refused_untouched(steps, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.keras").touch()
+    assert main(["demo", "--out", str(tmp_path)]) == 2
+    assert "is neither empty nor a demo's own" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "model.keras"]
+    file = tmp_path / "run" / "model.keras"
+    assert main(["demo", "--out", str(file)]) == 2
+    assert file.is_file()
+
+
+def test_a_negative_seed_is_refused(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--seed", "-1"]) == 2
+    assert "--seed is -1, expected 0 or more" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from slimscan_edge.errors import InputError
 from slimscan_edge.interpreter import Interpreter
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, normalise_pixels
+from slimscan_train.quiet import held_back_stderr
 
 Precision = Literal["float32", "float16", "dynamic", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
@@ -96,7 +97,8 @@ def convert(saved: SavedModel, precision: Precision, calibration: NDArray[np.uin
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
-    model: bytes = converter.convert()
+    with held_back_stderr():  # the converter tells its passes
+        model: bytes = converter.convert()
     if precision == "int8":
         require_full_int8(model)
     return model

@@ -1,16 +1,13 @@
 """The network: a MobileNet-style CNN for grey images, read top to bottom.
 
 Depthwise-separable blocks (Howard et al. 2017, arXiv:1704.04861), with a residual sum wherever the shape stays
-(He et al. 2016, arXiv:1512.03385), at a width multiplier. The class activation
-map (Zhou et al. 2016, arXiv:1512.04150) comes before pooling: the logit is the mean of the evidence map, so
-the map explains the answer exactly and costs nothing.
+(He et al. 2016, arXiv:1512.03385), at a width multiplier. The class activation map (Zhou et al. 2016,
+arXiv:1512.04150) comes before pooling: the logit is the mean of the evidence map, so the map explains the answer
+exactly and costs nothing.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Any
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # model optimisation needs Keras 2
 
 PIXEL_CENTRE = 128.0
 PIXEL_SCALE = 127.5

@@ -28,6 +28,7 @@ from slimscan_edge.records import from_mapping
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.pixels import load_pixels
+from slimscan_train.quiet import load_tensorflow
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split, read_split
 
@@ -65,9 +66,8 @@ class Run:
 
     def model(self) -> Any:
         """The float Keras model; loads TensorFlow."""
+        load_tensorflow()
         import tf_keras
-
-        import slimscan_train.model  # noqa: F401  (chooses Keras 2 before TensorFlow is loaded)
 
         return tf_keras.models.load_model(self.folder / "model.keras", compile=False)
 

@@ -13,6 +13,7 @@ from slimscan_train.dataset import Dataset, read_dataset
 from slimscan_train.evaluation import evaluate, mean_and_spread
 from slimscan_train.fit import EpochRow
 from slimscan_train.naming import RULES
+from slimscan_train.quiet import load_tensorflow
 from slimscan_train.report import write_report
 from slimscan_train.run import Run, read_run
 from slimscan_train.split import read_split, reuse_split
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for folder, changes in folders.items():
             _start(arguments, dataset, folder, changes)
+    load_tensorflow()
     try:
         runs = [_finish(dataset, folder) for folder in folders]
     except KeyboardInterrupt:

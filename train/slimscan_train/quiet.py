@@ -1,0 +1,37 @@
+"""Keeping TensorFlow's own log lines from those who did not ask for them.
+
+Some are written by native code before any logging setting is read, so the file descriptor itself is held back.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def held_back_stderr() -> Iterator[None]:
+    """Hold back what is written to standard error, by native code too; it is shown when the block raises."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def load_tensorflow() -> None:
+    """Load TensorFlow and start its runtime without its greeting; a command that needs it calls this first."""
+    with held_back_stderr():
+        import tensorflow as tf
+
+        tf.constant(0)

@@ -24,7 +24,9 @@ FIGURES: dict[str, Callable[[str], str]] = {
     "epochs": lambda name: plots.epoch_curves([1, 2], {name: [0.5, 0.4]}, kept=2, measure=name),
     "roc": lambda name: plots.roc_curves({name: SCORED}, 0.0),
     "precision recall": lambda name: plots.precision_recall_curves({name: SCORED}, 0.0),
-    "reliability": lambda name: plots.reliability_diagram(name, BINS, BINS),
+    "reliability": lambda name: plots.reliability_diagram(
+        name, before=plots.Reliability(name, BINS), after=plots.Reliability("after", BINS)
+    ),
     "histogram": lambda name: plots.score_histogram(name, SCORED, (name, name), 0.0),
     "forest": lambda name: plots.forest_plot(
         name, {name: Estimate(value=0.9, low=0.8, high=0.95)}, marked=name, line=0.98, line_name=name

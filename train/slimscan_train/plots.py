@@ -47,6 +47,13 @@ class ScoredSet(NamedTuple):
     scores: NDArray[np.float64]
 
 
+class Reliability(NamedTuple):
+    """One curve of a reliability diagram, with its name in the legend."""
+
+    label: str
+    bins: Sequence[ReliabilityBin]
+
+
 def epoch_curves(epochs: Sequence[int], curves: Mapping[str, Sequence[float]], *, kept: int, measure: str) -> str:
     """A measure over the epochs, one line a curve, the kept epoch marked; SVG."""
 
@@ -58,7 +65,7 @@ def epoch_curves(epochs: Sequence[int], curves: Mapping[str, Sequence[float]], *
         axes.set(xlabel="epoch", ylabel=measure)
         axes.legend()
 
-    return _svg(draw, f"{measure} over the epochs: {', '.join(curves)}")
+    return svg_figure(draw, f"{measure} over the epochs: {', '.join(curves)}")
 
 
 def roc_curves(sets: Mapping[str, ScoredSet], threshold: float) -> str:
@@ -76,7 +83,7 @@ def roc_curves(sets: Mapping[str, ScoredSet], threshold: float) -> str:
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", **_UNIT_SQUARE)
         axes.legend(loc="lower right", title="○ at the locked threshold")
 
-    return _svg(draw, f"ROC curves of {', '.join(sets)}")
+    return svg_figure(draw, f"ROC curves of {', '.join(sets)}")
 
 
 def precision_recall_curves(sets: Mapping[str, ScoredSet], threshold: float) -> str:
@@ -95,28 +102,27 @@ def precision_recall_curves(sets: Mapping[str, ScoredSet], threshold: float) -> 
         axes.set(xlabel="recall (sensitivity)", ylabel="precision", **_UNIT_SQUARE)
         axes.legend(loc="lower left", title="○ at the locked threshold")
 
-    return _svg(draw, f"Precision-recall curves of {', '.join(sets)}")
+    return svg_figure(draw, f"Precision-recall curves of {', '.join(sets)}")
 
 
-def reliability_diagram(name: str, before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin]) -> str:
-    """Observed share of positives over mean probability, before and after temperature scaling; SVG.
+def reliability_diagram(name: str, before: Reliability, after: Reliability) -> str:
+    """Observed share of positives over mean probability, before and after a change to the model; SVG.
 
-    Upright lines are exact 95 % intervals of the share, after temperature.
+    Upright lines are exact 95 % intervals of the share, after the change.
     """
 
     def draw(axes: "Axes") -> None:
         axes.plot([0, 1], [0, 1], color=RULE, linewidth=0.8)
-        drawn = (("before temperature", before, "s"), ("after temperature", after, "o"))
-        for (label, bins, marker), colour, style in zip(drawn, (SERIES[1], SERIES[0]), ("--", "-"), strict=True):
-            x, y = [part.probability for part in bins], [part.observed for part in bins]
-            axes.plot(x, y, marker, color=colour, linestyle=style, markersize=4, label=label, clip_on=False)
-        for part in after:
+        for drawn, colour, style, marker in ((before, SERIES[1], "--", "s"), (after, SERIES[0], "-", "o")):
+            x, y = [part.probability for part in drawn.bins], [part.observed for part in drawn.bins]
+            axes.plot(x, y, marker, color=colour, linestyle=style, markersize=4, label=drawn.label, clip_on=False)
+        for part in after.bins:
             if interval := proportion(part.positives, part.images):
                 axes.plot([part.probability] * 2, [interval.low, interval.high], color=SERIES[0], linewidth=0.7)
         axes.set(xlabel="mean probability of the bin", ylabel="observed share of positives", **_UNIT_SQUARE)
         axes.legend(loc="upper left")
 
-    return _svg(draw, f"Reliability diagram of {name}")
+    return svg_figure(draw, f"Reliability diagram of {name}")
 
 
 def score_histogram(name: str, scored: ScoredSet, labels: tuple[str, str], threshold: float) -> str:
@@ -152,7 +158,7 @@ def score_histogram(name: str, scored: ScoredSet, labels: tuple[str, str], thres
         axes.set(xlabel="probability (logit scale)", ylabel="images")
         axes.legend()
 
-    return _svg(draw, f"Scores of {name} by class, with the threshold")
+    return svg_figure(draw, f"Scores of {name} by class, with the threshold")
 
 
 def forest_plot(measure: str, rows: Mapping[str, Estimate], *, marked: str | None, line: float, line_name: str) -> str:
@@ -179,7 +185,31 @@ def forest_plot(measure: str, rows: Mapping[str, Estimate], *, marked: str | Non
         axes.set_xlabel(measure)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return _svg(draw, f"{measure} with intervals: {', '.join(rows)}", height=0.7 + 0.19 * len(rows))
+    return svg_figure(draw, f"{measure} with intervals: {', '.join(rows)}", height=0.7 + 0.19 * len(rows))
+
+
+def svg_figure(draw: Callable[["Axes"], None], description: str, height: float = _SIZE[1]) -> str:
+    """Draw on fresh axes.
+
+    Args:
+        draw: Draws, in the colours of this module.
+        description: For those who cannot see it.
+        height: Inches of 72 units; the width is always the same.
+
+    Returns:
+        The SVG element, to stand inside a page: its texts are escaped.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": description}):
+        figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
+        axes = figure.add_subplot()
+        axes.spines[["top", "right"]].set_visible(False)
+        draw(axes)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    return _inline(file.getvalue(), description)
 
 
 def small_picture(pixels: NDArray[np.uint8], longest: int) -> Image.Image:
@@ -215,21 +245,6 @@ def data_uri(picture: Image.Image) -> str:
 
 
 _UNIT_SQUARE: dict[str, Any] = {"xlim": (0.0, 1.0), "ylim": (0.0, 1.02)}
-
-
-def _svg(draw: Callable[["Axes"], None], description: str, height: float = _SIZE[1]) -> str:
-    """Draw on fresh axes; the SVG element, to stand inside a page, with the description for those who cannot see it."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": description}):
-        figure = Figure(figsize=(_SIZE[0], height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
-    return _inline(file.getvalue(), description)
 
 
 _METADATA = ("Creator", "Date", "Format", "Type")

@@ -59,7 +59,6 @@ def write_report(run: Run) -> Path:
         plots=_plots(run, summary, evaluations),
         pictures=pictures,
         evidence_scale=evidence_scale,
-        evidence_colours=[f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in VIRIDIS],
         bins=BINS,
         most_cases=MOST_CASES,
         most_parted=MOST_PARTED,
@@ -89,7 +88,30 @@ def render(template: Path, **values: object) -> str:
         keep_trailing_newline=True,
     )
     environment.globals["not_a_medical_device"] = NOT_A_MEDICAL_DEVICE
+    environment.globals["evidence_colours"] = [f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in VIRIDIS]
     return environment.get_template(template.name).render(values)
+
+
+def draw_evidence(
+    names: Sequence[str], pixels: NDArray[np.uint8], evidence: NDArray[np.float32]
+) -> tuple[dict[str, EvidencePicture], float]:
+    """Draw what a model saw where.
+
+    Args:
+        names: Of the images, `[N]`.
+        pixels: As the model took them, uint8 `[N, H, W, C]`.
+        evidence: What it found for the positive label, float32 `[N, h, w]`, logits.
+
+    Returns:
+        The pictures by name, and the evidence in logits that all of them draw in full colour.
+    """
+    scale = max(float(evidence.max()), 1e-6)
+    pictures = {}
+    for name, taken, found in zip(names, pixels, evidence, strict=True):
+        xray = plots.small_picture(np.asarray(taken), PICTURE_SIDE)
+        layer = plots.evidence_layer(found, xray.size, scale)
+        pictures[name] = EvidencePicture(xray=plots.data_uri(xray), evidence=plots.data_uri(layer))
+    return pictures, scale
 
 
 def _evaluations(run: Run) -> list[Evaluation]:
@@ -99,7 +121,7 @@ def _evaluations(run: Run) -> list[Evaluation]:
 
 
 def _plots(run: Run, summary: RunSummary, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Every figure of the page, as SVG that is safe to stand in it."""
+    """Every figure of the page."""
     plain = [found for found in evaluations if not found.shift]
     scored = {
         found.split: plots.ScoredSet(found.positive, found.logits)
@@ -107,18 +129,21 @@ def _plots(run: Run, summary: RunSummary, evaluations: Sequence[Evaluation]) -> 
         if 0 < found.positive.sum() < len(found.positive)
     }
     threshold = run.operating_point.logit_threshold
-    drawn = {
+    return {
         "roc": plots.roc_curves(scored, threshold),
         "precision_recall": plots.precision_recall_curves(scored, threshold),
         "histograms": {found.split: _histogram(found, summary.data.labels) for found in plain},
         "reliability": {
-            found.split: plots.reliability_diagram(found.split, found.bins_before, found.bins_after)
+            found.split: plots.reliability_diagram(
+                found.split,
+                before=plots.Reliability("before temperature", found.bins_before),
+                after=plots.Reliability("after temperature", found.bins_after),
+            )
             for found in summary.calibration
         },
         **_learning_plots(run),
         **_shift_plots(summary),
     }
-    return {name: _safe(svg) for name, svg in drawn.items()}
 
 
 def _histogram(found: Evaluation, labels: tuple[str, str]) -> str:
@@ -165,14 +190,7 @@ def _draw_cases(run: Run, cases: Sequence[Case]) -> tuple[dict[str, EvidencePict
     wanted = {case.image for case in cases}
     images = [image for image in run.split.images if image.path in wanted]
     pixels = run.pixels(images)
-    evidence = _evidence(run.model(), pixels)
-    scale = max(float(evidence.max()), 1e-6)
-    pictures = {}
-    for image, taken, found in zip(images, pixels, evidence, strict=True):
-        xray = plots.small_picture(np.asarray(taken), PICTURE_SIDE)
-        layer = plots.evidence_layer(found, xray.size, scale)
-        pictures[image.path] = EvidencePicture(xray=plots.data_uri(xray), evidence=plots.data_uri(layer))
-    return pictures, scale
+    return draw_evidence([image.path for image in images], pixels, _evidence(run.model(), pixels))
 
 
 def _evidence(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -187,15 +205,6 @@ def _by_group(groups: Iterable[GroupSummary]) -> dict[tuple[str, str], dict[str,
     for found in groups:
         table.setdefault((found.group, found.label), {})[found.split] = found
     return dict(sorted(table.items()))
-
-
-def _safe(value: Any) -> Any:
-    """Mark SVG, alone or in tables of it, as not to be escaped: its texts already are."""
-    from markupsafe import Markup
-
-    if isinstance(value, dict):
-        return {name: _safe(member) for name, member in value.items()}
-    return Markup(value)  # noqa: S704
 
 
 def _versions() -> list[str]:

@@ -148,6 +148,21 @@ class Bundle:
         return self.members[MODEL]
 
 
+def split_bundle_id(bundle_id: str) -> tuple[str, str]:
+    """Name and version of a `NAME-VERSION`.
+
+    Raises:
+        BundleError: It is none.
+    """
+    match = re.fullmatch(rf"({_NAME.pattern})-({_VERSION.pattern})", bundle_id)
+    if not match:
+        raise BundleError(
+            f"{bundle_id!r} is no NAME-VERSION such as pneumonia-0.1.0: a name of lower-case letters, digits, - and _, "
+            "and a semantic version"
+        )
+    return match[1], match[2]
+
+
 def read_bundle(path: str | os.PathLike[str], *, allow_failed: bool = False) -> Bundle:
     """Read and verify a bundle.
 

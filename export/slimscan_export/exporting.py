@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from slimscan_bench.models import tflite_score
 from slimscan_bench.scores import PairedScores, Scores
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.bundle import GateResult, Verdict, write_bundle
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
@@ -105,6 +106,7 @@ def export_run(run: Run, config: ExportConfig, note: Callable[[str], None]) -> E
     Raises:
         InputError: The run's images are gone, too few, or of one class.
     """
+    _validated(run, run.split.select(*JUDGING_SPLITS))  # the work is for nothing without what it is held against
     float_model = run.model()
     compressed = _compressed(run, float_model, config, note)
     calibration = None
@@ -195,12 +197,14 @@ def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> 
 
     Returns:
         The evidence's folder, and whether a bundle was written.
+
+    Raises:
+        InputError: They cannot be written there.
     """
     evidence = out.with_suffix(".export")
-    evidence.mkdir(parents=True, exist_ok=True)
     for precision, model in export.variants.items():
-        (evidence / f"{precision}.tflite").write_bytes(model)
-    (evidence / "export.json").write_text(json.dumps(_table(run, export), indent=1) + "\n")
+        write_atomically(evidence / f"{precision}.tflite", model)
+    write_atomically(evidence / "export.json", (json.dumps(_table(run, export), indent=1) + "\n").encode())
     written = export.verdict == "PASS" or allow_failed
     if written:
         config = export.config

@@ -296,3 +296,20 @@ def test_an_absent_bundle_or_a_folder_is_told(tmp_path):
     for path in (tmp_path / "absent.slimscan", tmp_path):
         with pytest.raises(BundleError, match="cannot be read"):
             read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("bundle_id", "parts"),
+    [
+        ("pneumonia-0.1.0", ("pneumonia", "0.1.0")),
+        ("chest-2-10.0.1-rc.1", ("chest-2", "10.0.1-rc.1")),
+    ],
+)
+def test_a_bundle_id_is_a_name_and_a_version(bundle_id, parts):
+    assert bundle_module.split_bundle_id(bundle_id) == parts
+
+
+@pytest.mark.parametrize("wrong", ["pneumonia", "pneumonia-1.0", "Chest-0.1.0", "my chest-0.1.0", "-0.1.0", "0.1.0"])
+def test_what_is_no_bundle_id_is_refused(wrong):
+    with pytest.raises(BundleError, match="is no NAME-VERSION"):
+        bundle_module.split_bundle_id(wrong)

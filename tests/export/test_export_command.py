@@ -160,7 +160,8 @@ def test_a_version_is_never_overwritten(squares_run, out, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "squares.slimscan"], "expected NAME-VERSION.slimscan"),
+        (["--out", "squares.slimscan"], "'squares' is no NAME-VERSION"),
+        (["--out", "My squares-0.1.0.slimscan"], "a name of lower-case letters"),
         (["--out", "squares-0.1.zip"], "expected NAME-VERSION.slimscan"),
         (["--out", "squares-0.1.0.slimscan", "--prune", "1"], "sparsity is 1.0"),
         (["--out", "squares-0.1.0.slimscan", "--calibration-images", "5"], "expected at least 32"),
@@ -182,3 +183,30 @@ def test_an_unfinished_run_is_refused(copy_run, out, capsys):
     (run / "operating_point.json").unlink()
     assert main(["export", str(run), "--out", str(out)]) == 2
     assert "has not ended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.toml", "x = ["),
+        ("config.toml", "[model]\nbreadth = 1\n"),
+        ("data.json", None),
+        ("data.json", "[]"),
+        ("split.json", "{}"),
+        ("operating_point.json", "{"),
+        ("scores.csv", "image,logit\n"),
+        ("scores.csv", None),
+        ("model.keras", None),
+        ("model.keras", "no model"),
+    ],
+)
+def test_a_damaged_run_is_refused_and_the_file_named(copy_run, out, capsys, name, content):
+    run = copy_run()
+    if content is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(content)
+    assert main(["export", str(run), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert name in said
+    assert not out.exists()

@@ -14,10 +14,10 @@ logs/, checkpoint/     TensorBoard's, and what a stopped run resumes from
 import csv
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ from slimscan_train.pixels import load_pixels
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split, read_split
+
+ParsedT = TypeVar("ParsedT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +67,19 @@ class Run:
     operating_point: OperatingPoint
 
     def model(self) -> Any:
-        """The float Keras model; loads TensorFlow."""
+        """The float Keras model; loads TensorFlow.
+
+        Raises:
+            InputError: `model.keras` is absent or damaged.
+        """
         load_tensorflow()
         import tf_keras
 
-        return tf_keras.models.load_model(self.folder / "model.keras", compile=False)
+        path = self.folder / "model.keras"
+        try:
+            return tf_keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, KeyError) as exc:
+            raise InputError(f"{path} cannot be read as a model ({exc}); put it back, or train anew") from exc
 
     def pixels(self, images: Sequence[LabelledImage], shift: str = "") -> NDArray[np.uint8]:
         """Preprocessed pixels of images of this run, uint8 `[N, H, W, C]`, under a named shift or as they are.
@@ -84,18 +94,17 @@ def read_run(folder: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        InputError: The folder is no run, or its training has not ended.
+        InputError: The folder is no run, its training has not ended, or one of its files is damaged.
     """
     if not (folder / "config.toml").exists():
         raise InputError(f"{folder} is not a run (it has no config.toml); make one with: slimscan train DATA --out RUN")
     if not (folder / "operating_point.json").exists():
         raise InputError(f"the training in {folder} has not ended; go on with: slimscan train DATA --out RUN --resume")
-    where = str(folder / "config.toml")
     return Run(
         folder=folder,
-        config=config_from(tomllib.loads((folder / "config.toml").read_text()), where=where),
+        config=config_from(_parsed(folder / "config.toml", tomllib.loads), where=str(folder / "config.toml")),
         split=read_split(folder / "split.json"),
-        data_root=Path(json.loads((folder / "data.json").read_text())["root"]),
+        data_root=_parsed(folder / "data.json", lambda text: Path(json.loads(text)["root"])),
         operating_point=read_operating_point(folder / "operating_point.json"),
     )
 
@@ -123,8 +132,12 @@ def read_pixels(root: Path, images: Sequence[LabelledImage], config: TrainConfig
 
 
 def read_operating_point(path: Path) -> OperatingPoint:
-    """Read an `operating_point.json`."""
-    return from_mapping(OperatingPoint, json.loads(path.read_text()), where=str(path))
+    """Read an `operating_point.json`.
+
+    Raises:
+        InputError: It is not JSON, or holds what it should not.
+    """
+    return from_mapping(OperatingPoint, _parsed(path, json.loads), where=str(path))
 
 
 def write_operating_point(path: Path, point: OperatingPoint) -> None:
@@ -154,3 +167,10 @@ def read_scores(path: Path) -> list[ScoreRow]:
             ]
     except (OSError, KeyError, ValueError) as exc:
         raise InputError(f"{path} cannot be read as scores ({exc})") from exc
+
+
+def _parsed(path: Path, parse: Callable[[str], ParsedT]) -> ParsedT:
+    try:
+        return parse(path.read_text())
+    except (OSError, ValueError, TypeError, KeyError) as exc:
+        raise InputError(f"{path} is absent or damaged ({exc}); put it back, or train anew") from exc

@@ -1,11 +1,10 @@
 """`slimscan export RUN --out BUNDLE`: compress, gate, and write a bundle only if every gate passed."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
-from slimscan_edge.bundle import SUFFIX
+from slimscan_edge.bundle import SUFFIX, split_bundle_id
 from slimscan_edge.errors import InputError
 from slimscan_export.calibration import CalibrationConfig
 from slimscan_export.exporting import Export, ExportConfig, export_run, write_export
@@ -57,10 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _name_and_version(out: Path) -> tuple[str, str]:
-    match = re.fullmatch(r"(.+?)-(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)", out.name.removesuffix(SUFFIX))
-    if not out.name.endswith(SUFFIX) or not match:
+    if out.suffix != SUFFIX:
         raise InputError(f"--out {out.name}: expected NAME-VERSION{SUFFIX}, such as pneumonia-0.1.0{SUFFIX}")
-    return match[1], match[2]
+    return split_bundle_id(out.stem)
 
 
 def _summary(export: Export) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
 from slimscan_edge.interpreter import Interpreter
+from slimscan_export.compaction import compact
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, normalise_pixels
 from slimscan_train.quiet import held_back_stderr
 
@@ -98,7 +99,7 @@ def convert(saved: SavedModel, precision: Precision, calibration: NDArray[np.uin
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
     with held_back_stderr():  # the converter tells its passes
-        model: bytes = converter.convert()
+        model = compact(converter.convert())
     if precision == "int8":
         require_full_int8(model)
     return model

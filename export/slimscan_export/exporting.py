@@ -22,6 +22,9 @@ from slimscan_export.calibration import CalibrationConfig, draw_calibration
 from slimscan_export.convert import PRECISIONS, Precision, SavedModel, convert, saved_model
 from slimscan_export.fine_tuning import FineTuneConfig, prune, quantisation_aware, zero_share
 from slimscan_export.gates import Candidate, GatePolicy, evaluate_gates, overall
+from slimscan_export.provenance import INTENDED_USE, tool_versions, training_data
+from slimscan_export.report import write_report
+from slimscan_export.summary import calibration_set, compare_sets, logit_spec
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.fit import predict_logits
 from slimscan_train.metrics import choose_operating_point
@@ -206,6 +209,7 @@ def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> 
         write_atomically(evidence / f"{precision}.tflite", model)
     write_atomically(evidence / "export.json", (json.dumps(_table(run, export), indent=1) + "\n").encode())
     written = export.verdict == "PASS" or allow_failed
+    write_report(run, export, evidence, bundle=out.name if written else None)
     if written:
         config = export.config
         bundle = make_bundle(
@@ -216,6 +220,7 @@ def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> 
             export.verdict,
             name=config.name,
             model_version=config.version,
+            sets=compare_sets(run.split, export.candidate.pair),
         )
         write_bundle(out, bundle.manifest, bundle.members)
     return evidence, written
@@ -290,23 +295,41 @@ def _validated(run: Run, images: tuple[LabelledImage, ...]) -> Scores:
 
 def _table(run: Run, export: Export) -> dict[str, Any]:
     """What `export.json` holds: every observation that the report's figures come from."""
-    pair = export.candidate.pair
+    config, pair = export.config, export.candidate.pair
+    split_of = {image.path: image.split for image in run.split.images}
+    measured = config.quantisation == "ptq"
     return {
         "schema_version": 1,
         "run": run.folder.name,
         "verdict": export.verdict,
-        "config": dataclasses.asdict(export.config),
+        "config": dataclasses.asdict(config),
         "gates": [dataclasses.asdict(gate) for gate in export.gates],
         "operating_point": dataclasses.asdict(export.operating_point),
         "float_operating_point": dataclasses.asdict(run.operating_point),
+        "int8_logit": dataclasses.asdict(logit_spec(export.variants["int8"])),
+        "calibration": dataclasses.asdict(calibration_set(run.split, config.calibration)) if measured else None,
+        "preprocess": dataclasses.asdict(run.config.preprocess),
+        "training_data": training_data(run),
+        "intended_use": INTENDED_USE,
+        "tools": tool_versions(),
         "size_bytes": {precision: len(model) for precision, model in export.variants.items()},
         "zeros": export.zeros,
         "new_misses": pair.new_misses,
         "new_false_alarms": pair.new_false_alarms,
         "scores": [
-            {"image": image, "positive": bool(positive), "float": float(a), "int8": float(b)}
-            for image, positive, a, b in zip(
+            {
+                "image": image,
+                "split": split_of[image],
+                "patient": patient,
+                "group": group,
+                "positive": bool(positive),
+                "float": float(of_float),
+                "int8": float(of_int8),
+            }
+            for image, patient, group, positive, of_float, of_int8 in zip(
                 pair.reference.images,
+                pair.reference.patients,
+                pair.reference.groups,
                 pair.reference.positive,
                 pair.reference.logits,
                 pair.candidate.logits,

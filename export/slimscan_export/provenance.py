@@ -1,0 +1,44 @@
+"""What a bundle and its report say of the model's data, its use, its limits, and the tools that made it."""
+
+from importlib.metadata import version
+
+from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
+from slimscan_train.run import Run
+
+INTENDED_USE = (
+    "Research and education: a second look at frontal chest X-rays of children, by people trained to read them. "
+    "Not for diagnosis, not for adults, not for other views or devices than those it was validated on. "
+    + NOT_A_MEDICAL_DEVICE
+)
+LIMITS = (
+    "The figures hold for images like those described above. Another clinic's machines, ages or diseases may give others: "
+    "score your own labelled images before relying on any of them.",
+    "Both models' thresholds were chosen on val, so that val flatters both; val_shift is the fairer of the two.",
+    "That int8 answers as float does, which is what the gates decide, does not make the float model right: "
+    "what both miss counts against neither here.",
+    "The evidence map shows which regions raised the score. It outlines no disease, and a probability is no severity.",
+)
+_KERMANY = {
+    "description": "Paediatric chest X-rays, antero-posterior, ages one to five, "
+    "Guangzhou Women and Children's Medical Center",
+    "attribution": "Kermany, Zhang, Goldbaum: Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images "
+    "for Classification, Mendeley Data, doi 10.17632/rscbjbr9sj; Kermany et al., Cell 172 (2018) 1122-1131",
+    "licence": "CC BY 4.0",
+    "basis": "recognised by how the files are named; if yours only bear such names, none of this holds",
+}
+_UNDECLARED = {
+    "description": "a data set of the user's own",
+    "attribution": "not declared",
+    "licence": "not declared",
+}
+_TOOLS = ("slimscan", "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy", "pillow")
+
+
+def training_data(run: Run) -> dict[str, str]:
+    """Description, attribution and licence of a run's images, as far as their naming tells, and how they were split."""
+    return {**(_KERMANY if run.split.naming == "kermany" else _UNDECLARED), "split": run.split.describe()}
+
+
+def tool_versions() -> dict[str, str]:
+    """The installed version of each tool that a model passes through."""
+    return {tool: version(tool) for tool in _TOOLS}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from slimscan_bench.bootstrap import Interval
 from slimscan_bench.cold_start import ColdStart
-from slimscan_bench.environment import Environment
+from slimscan_bench.environment import Environment, concerns_between
 from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
 from slimscan_edge.errors import ImageError
 
@@ -71,17 +71,17 @@ class Benchmark:
     @property
     def first_answer(self) -> Distribution:
         """Milliseconds from process start to first answer, ours; `InputError` without cold starts."""
-        return _over_runs([pair.slimscan.first_answer_ms for pair in self.cold_starts])
+        return over_runs([pair.slimscan.first_answer_ms for pair in self.cold_starts])
 
     @property
     def floor(self) -> Distribution:
         """The same of the bare script."""
-        return _over_runs([pair.floor.first_answer_ms for pair in self.cold_starts])
+        return over_runs([pair.floor.first_answer_ms for pair in self.cold_starts])
 
     @property
     def floor_ratio(self) -> Distribution:
         """Ours over the floor's, pair by pair."""
-        return _over_runs([pair.ratio for pair in self.cold_starts])
+        return over_runs([pair.ratio for pair in self.cold_starts])
 
     @property
     def peak_memory_mib(self) -> float | None:
@@ -95,9 +95,8 @@ class Benchmark:
 
     @property
     def concerns(self) -> tuple[str, ...]:
-        """Reasons to doubt the figures. The load afterwards is our own; throttling afterwards counts."""
-        throttled = set(self.environment_after.throttling) - set(self.environment.throttling)
-        return (*self.environment.concerns, *(f"while measuring: {words}" for words in sorted(throttled)))
+        """Reasons to doubt the figures."""
+        return concerns_between(self.environment, self.environment_after)
 
     def to_table(self) -> dict[str, Any]:
         """Plain values for JSON: `schema_version`, every field, and under `summary` what is computed from them."""
@@ -125,8 +124,7 @@ class Benchmark:
         return [
             f"bundle   {self.bundle_id}, {self.bundle_size_bytes / 1024:,.1f} KiB "
             f"(model {self.model_size_bytes / 1024:,.1f} KiB), sha256 {self.bundle_sha256[:12]}",
-            f"machine  {where.board or where.cpu_model or where.architecture}, {where.usable_cores or where.cores} "
-            f"cores, {where.kernel}",
+            f"machine  {machine_text(where)}",
             f"software {where.interpreter} with {self.threads} threads, Python {where.python}, NumPy {where.numpy}, "
             f"Pillow {where.pillow}, libjpeg-turbo {where.libjpeg_turbo or 'absent'}",
             f"images   {len(self.images)}, "
@@ -140,11 +138,11 @@ class Benchmark:
         return [
             "",
             f"process start to first answer ({len(self.cold_starts)} starts in turn with a bare script)",
-            f"  slimscan {self.first_answer.p50:8.1f} ms  {_span(self.first_answer.p50_interval, 1)}"
-            f"   peak memory {_mib(self.peak_memory_mib)}",
-            f"  floor    {self.floor.p50:8.1f} ms  {_span(self.floor.p50_interval, 1)}"
-            f"   peak memory {_mib(self.floor_peak_memory_mib)}",
-            f"  ratio    {ratio.p50:8.3f}     {_span(ratio.p50_interval, 3)}",
+            f"  slimscan {self.first_answer.p50:8.1f} ms  {interval_text(self.first_answer.p50_interval, 1)}"
+            f"   peak memory {memory_text(self.peak_memory_mib)}",
+            f"  floor    {self.floor.p50:8.1f} ms  {interval_text(self.floor.p50_interval, 1)}"
+            f"   peak memory {memory_text(self.floor_peak_memory_mib)}",
+            f"  ratio    {ratio.p50:8.3f}     {interval_text(ratio.p50_interval, 3)}",
             "",
         ]
 
@@ -179,8 +177,25 @@ def describe_image(path: Path) -> ImageFile:
         raise ImageError(f"{path} is not a readable image ({exc}); give image files") from exc
 
 
-def _over_runs(values: Sequence[float]) -> Distribution:
+def over_runs(values: Sequence[float]) -> Distribution:
+    """Values of which each was taken in a run of its own."""
     return Distribution(values=tuple(values), rounds=tuple(range(len(values))))
+
+
+def machine_text(where: Environment) -> str:
+    """Board or processor, cores and kernel."""
+    name = where.board or where.cpu_model or where.architecture
+    return f"{name}, {where.usable_cores or where.cores} cores, {where.kernel}"
+
+
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """The two ends; a dash for none."""
+    return "-" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
+
+
+def memory_text(value: float | None) -> str:
+    """MiB, or that they are unknown."""
+    return "unknown" if value is None else f"{value:,.1f} MiB"
 
 
 def _figures(values: Distribution) -> dict[str, Any]:
@@ -195,12 +210,4 @@ def _figures(values: Distribution) -> dict[str, Any]:
 
 def _stage_line(name: str, values: Distribution) -> str:
     p99 = "-" if values.p99 is None else f"{values.p99:.2f}"
-    return f"{name:8}{values.p50:9.2f}  {_span(values.p50_interval, 2):^19}{values.p90:9.2f}{p99:>9}"
-
-
-def _span(interval: Interval | None, digits: int) -> str:
-    return "-" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
-
-
-def _mib(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:,.1f} MiB"
+    return f"{name:8}{values.p50:9.2f}  {interval_text(values.p50_interval, 2):^19}{values.p90:9.2f}{p99:>9}"

@@ -99,7 +99,7 @@ def _start(words: list[str]) -> Start:
             assert child.stdout is not None
             answer = child.stdout.readline()
             first_answer_ms = (perf_counter() - began) * 1e3
-            peak = _peak_memory_mib(child.pid)
+            peak = peak_memory_mib(child.pid)
             child.communicate()
         complaints.seek(0)
         if not answer.strip() or child.returncode:
@@ -110,7 +110,8 @@ def _start(words: list[str]) -> Start:
     return Start(first_answer_ms=first_answer_ms, peak_memory_mib=peak)
 
 
-def _peak_memory_mib(process: int) -> float | None:
+def peak_memory_mib(process: int) -> float | None:
+    """Largest resident set so far of a running process, by its id; None where `/proc` does not tell."""
     # Not ru_maxrss: on Linux a process inherits the peak of the one that started it (getrusage(2), execve).
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()

@@ -128,6 +128,12 @@ def read_environment(*, interpreter: str, root: Path = Path("/")) -> Environment
     )
 
 
+def concerns_between(before: Environment, after: Environment) -> tuple[str, ...]:
+    """Reasons to doubt what was measured in between. The load afterwards is our own; throttling afterwards counts."""
+    throttled = set(after.throttling) - set(before.throttling)
+    return (*before.concerns, *(f"while measuring: {words}" for words in sorted(throttled)))
+
+
 def _text(path: Path) -> str | None:
     try:
         return path.read_text(errors="replace").strip("\0\n ") or None

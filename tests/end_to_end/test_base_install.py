@@ -95,10 +95,13 @@ def test_doctor_finds_the_device_ready_and_the_extras_absent(device, golden_bund
     assert status["extra train"] == "absent"
 
 
-def test_a_command_of_an_extra_says_what_to_install(device, tmp_path):
-    done = run(device / "slimscan", "export", "run", "--out", "b.slimscan", folder=tmp_path)
+@pytest.mark.parametrize(
+    ("words", "extra"), [(["export", "run", "--out", "b.slimscan"], "export"), (["bench", "--training"], "train")]
+)
+def test_a_command_of_an_extra_says_what_to_install(device, tmp_path, words, extra):
+    done = run(device / "slimscan", *words, folder=tmp_path)
     assert done.returncode == 4
-    assert "pip install 'slimscan[export]'" in done.stderr
+    assert f"pip install 'slimscan[{extra}]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

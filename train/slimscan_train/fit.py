@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_train.batches import TrainingSet, epoch_order, training_batches
-from slimscan_train.config import TrainConfig
+from slimscan_train.config import FitConfig, TrainConfig
 from slimscan_train.metrics import cross_entropy, figures, threshold_at_sensitivity
 from slimscan_train.model import build_model, normalise_pixels
 
@@ -71,9 +71,9 @@ def fit(
     kept = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)  # averaged weights
     state = _TrainingState(model, kept, folder)
     steps = len(_order(train, config, 0))
-    optimizer = state.optimizer(_schedule(asked, steps), asked.weight_decay)
-    step_once = _step_function(model, kept, optimizer, config)
-    rows = state.restore()
+    optimizer = build_optimizer(model, asked, steps)
+    step_once = step_function(model, kept, optimizer, config)
+    rows = state.restore(optimizer)
     writer = tf.summary.create_file_writer(str(folder / "logs"))
     plain = np.linspace(0, len(train.pixels) - 1, min(len(train.pixels), len(val_pixels))).astype(np.int64)
 
@@ -138,7 +138,7 @@ def fine_tune(
 
     optimizer = tf_keras.optimizers.Adam(learning_rate)
     optimizer.build(model.trainable_variables)
-    step_once = _step_function(model, None, optimizer, config)
+    step_once = step_function(model, None, optimizer, config)
     if callback:
         model.optimizer = optimizer
         callback.set_model(model)
@@ -184,13 +184,10 @@ class _TrainingState:
         self._model, self._kept, self._folder = model, kept, folder
         (folder / CHECKPOINT).mkdir(parents=True, exist_ok=True)
 
-    def optimizer(self, schedule: Any, weight_decay: float) -> Any:
+    def restore(self, optimizer: Any) -> list[EpochRow]:
+        """Load the last checkpoint, the optimiser's state too; the rows of the epochs that it covers."""
         import tensorflow as tf
-        import tf_keras
 
-        optimizer = tf_keras.optimizers.AdamW(schedule, weight_decay=weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-        optimizer.build(self._model.trainable_variables)
         self._epochs = tf.Variable(0, dtype=tf.int64)
         checkpoint = tf.train.Checkpoint(
             model=self._model,
@@ -201,10 +198,6 @@ class _TrainingState:
             dropout=self._model.get_layer("dropout")._random_generator,  # noqa: SLF001
         )
         self._manager = tf.train.CheckpointManager(checkpoint, str(self._folder / CHECKPOINT), max_to_keep=1)
-        return optimizer
-
-    def restore(self) -> list[EpochRow]:
-        """Load the last checkpoint; the rows of the epochs that it covers."""
         if not self._manager.latest_checkpoint:
             return []
         self._manager.restore_or_initialize()
@@ -223,7 +216,17 @@ def _order(train: TrainingSet, config: TrainConfig, epoch: int) -> NDArray[np.in
     return epoch_order(train.positive, config.fit.batch, balanced=balanced, seed=config.fit.seed, epoch=epoch)
 
 
-def _schedule(asked: Any, steps: int) -> Any:
+def build_optimizer(model: Any, asked: FitConfig, steps: int) -> Any:
+    """AdamW for a model, on the schedule of epochs of `steps` steps; neither norms nor biases decay."""
+    import tf_keras
+
+    optimizer = tf_keras.optimizers.AdamW(_schedule(asked, steps), weight_decay=asked.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def _schedule(asked: FitConfig, steps: int) -> Any:
     """Linear warm-up, then half a cosine to a hundredth of the peak."""
     import tf_keras
 
@@ -237,8 +240,18 @@ def _schedule(asked: Any, steps: int) -> Any:
     )
 
 
-def _step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any], Any]:
-    """One step of gradient descent on `model`, and of its weight average `kept` if there is one."""
+def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any], Any]:
+    """One step of gradient descent on `model`, and of its weight average `kept` if there is one, compiled.
+
+    Args:
+        model: From pixels to logits and evidence; changed in place.
+        kept: The same network, whose weights follow those of `model`; None for no average.
+        optimizer: Built for `model`.
+        config: The run's configuration.
+
+    Returns:
+        A function of pixels, targets and weights as `training_batches` yields them; its value is the loss.
+    """
     import tensorflow as tf
 
     asked = config.fit

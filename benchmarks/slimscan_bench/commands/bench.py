@@ -1,4 +1,4 @@
-"""`slimscan bench`: latency of every stage, cold start and memory on this machine."""
+"""`slimscan bench`: latency of every stage, cold start and memory on this machine; with --training, training speed."""
 
 import argparse
 import json
@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
-from slimscan_edge.errors import EXIT_DONE
+from slimscan_edge.errors import EXIT_DONE, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from slimscan_bench.benchmark import Benchmark
@@ -22,8 +23,22 @@ _DETAILS = """\
 Each image is read, resized, run and decided on, again and again in turn; every time is kept and its median is given
 with an interval. Then `slimscan predict` is started afresh several times, in turn with a bare script that only imports
 NumPy, Pillow and the interpreter and runs the same model. Without images three drawn chests of typical X-ray sizes are
-used: times hold for such sizes, answers mean nothing. Close other programs first.
+used: times hold for such sizes, answers mean nothing. With --training (needs the train extra) no bundle is run: epochs
+of the bare training step, of the input pipeline, of both and of plain Keras are timed in turn. Close other programs
+first.
 """
+_ANSWERS_ONLY = ("images", "bundle", "threads", "allow_failed", "cold_starts")
+_ANSWERS_COUNTS = {"repeats": 50, "warmup": 5, "cold_starts": 5}
+_TRAINING_ONLY = ("recipe", "set", "steps")
+_TRAINING_COUNTS = {"repeats": 5, "warmup": 1, "steps": 50}
+
+
+class _Record(Protocol):
+    """What was measured."""
+
+    def to_table(self) -> dict[str, Any]: ...
+
+    def to_lines(self) -> list[str]: ...
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add_bundle_options(parser)
     parser.add_argument(
-        "--repeats", type=_whole_number(1), default=50, metavar="N", help="rounds over all images (default: 50)"
+        "--repeats", type=_whole_number(1), metavar="N", help="rounds that are kept (default: 50; of training 5)"
     )
     parser.add_argument(
-        "--warmup", type=_whole_number(0), default=5, metavar="N", help="rounds before, not kept (default: 5)"
+        "--warmup", type=_whole_number(0), metavar="N", help="rounds before, not kept (default: 5; of training 1)"
     )
     parser.add_argument(
-        "--cold-starts", type=_whole_number(0), default=5, metavar="N", help="fresh processes (default: 5; 0: none)"
+        "--cold-starts", type=_whole_number(0), metavar="N", help="fresh processes (default: 5; 0: none)"
+    )
+    training = parser.add_argument_group("speed of training")
+    training.add_argument("--training", action="store_true", help="measure it, and nothing else")
+    training.add_argument("--recipe", metavar="R", help="recipe, as slimscan train takes it")
+    training.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
+    training.add_argument(
+        "--steps", type=_whole_number(1), metavar="N", help="steps in each epoch that is timed (default: 50)"
     )
     parser.add_argument("--json", action="store_true", help="print the whole record as one JSON line instead")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the whole record into FILE (benchmark.json)")
@@ -46,21 +68,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print a table or a JSON line, and write the record if a file is given."""
-    from slimscan_bench.typical_images import write_typical_images
     from slimscan_edge.atomic import write_atomically
+
+    _settle(arguments)
+    record = _measure_training(arguments) if arguments.training else _measure_answers(arguments)
+    table = record.to_table()
+    print(json.dumps(table) if arguments.json else "\n".join(record.to_lines()))
+    if arguments.out:
+        write_atomically(arguments.out, (json.dumps(table, indent=1) + "\n").encode())
+        print(f"record: {arguments.out}", file=sys.stderr)
+    return EXIT_DONE
+
+
+def _settle(arguments: argparse.Namespace) -> None:
+    """Refuse options of the other measurement, and fill in the defaults of this one.
+
+    Raises:
+        InputError: An option does not go with the measurement.
+    """
+    foreign = [
+        name
+        for name in (_ANSWERS_ONLY if arguments.training else _TRAINING_ONLY)
+        if (given := getattr(arguments, name)) not in (None, []) and given is not False
+    ]
+    if foreign:
+        option = "IMAGE" if foreign[0] == "images" else f"--{foreign[0].replace('_', '-')}"
+        raise InputError(f"{option} goes only {'without' if arguments.training else 'with'} --training; leave it out")
+    for name, count in (_TRAINING_COUNTS if arguments.training else _ANSWERS_COUNTS).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, count)
+
+
+def _measure_training(arguments: argparse.Namespace) -> _Record:
+    try:
+        # By name, as the command line loads commands: nothing here leads a device to a training package.
+        speed = import_module("slimscan_bench.training_speed")
+        record: _Record = speed.measure_training_speed(
+            recipe=arguments.recipe,
+            changes=arguments.set,
+            steps=arguments.steps,
+            warmup=arguments.warmup,
+            repeats=arguments.repeats,
+            progress=_progress("rounds of training", arguments.warmup + arguments.repeats),
+        )
+    except ModuleNotFoundError as exc:
+        raise MissingExtraError("bench --training", "train", exc.name or str(exc)) from exc
+    return record
+
+
+def _measure_answers(arguments: argparse.Namespace) -> _Record:
+    from slimscan_bench.typical_images import write_typical_images
     from slimscan_edge.preprocess import image_files
 
     given = image_files(arguments.images)
     classifier = load_classifier(arguments)
     with nullcontext() if given else tempfile.TemporaryDirectory(prefix="slimscan-bench-") as folder:
         paths = write_typical_images(Path(folder)) if folder else given
-        benchmark = _measure(arguments, classifier, paths, synthetic=not given)
-    table = benchmark.to_table()
-    print(json.dumps(table) if arguments.json else "\n".join(benchmark.to_lines()))
-    if arguments.out:
-        write_atomically(arguments.out, (json.dumps(table, indent=1) + "\n").encode())
-        print(f"record: {arguments.out}", file=sys.stderr)
-    return EXIT_DONE
+        return _measure(arguments, classifier, paths, synthetic=not given)
 
 
 def _measure(

@@ -1,0 +1,165 @@
+"""Two ways to train the same network on the same pictures, each able to time an epoch of itself: ours, and plain Keras.
+
+The pictures are drawn chests of the recipe's input size. Ours finds them decoded, as `slimscan train` does after its
+first look at a data set; plain Keras finds JPEG files that need no shrinking, which spares it what full-size X-rays
+would cost in every epoch.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_train.augment import AugmentConfig
+from slimscan_train.batches import TrainingSet, epoch_order, training_batches
+from slimscan_train.config import TrainConfig
+from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, build_model
+from slimscan_train.phantom import draw_phantom
+
+DRAWINGS = 64
+"""Pictures that differ; drawn once, they come again and again, which no way of training notices."""
+JPEG_QUALITY = 90
+"""Gives a drawing of 160x160 1.9 bits a pixel. X-rays shrunk to that size and stored at 95 have 2.5: decoding these
+files is rather easier than decoding X-rays."""
+
+
+class SlimscanTraining:
+    """As `slimscan_train.fit.fit` trains: decoded pixels, augmentation in the graph, a compiled step."""
+
+    def __init__(self, config: TrainConfig, steps: int) -> None:
+        from slimscan_train.fit import build_optimizer, step_function
+
+        spec, self._config, self._epoch = config.preprocess, config, 0
+        self._data = drawn_set(config, steps)
+        model, kept = (
+            build_model(config.model, spec.height, spec.width, spec.channels, seed=config.fit.seed) for _ in range(2)
+        )
+        self._step_once = step_function(model, kept, build_optimizer(model, config.fit, steps), config)
+        self._steps, self._prepared = steps, next(self._batches())
+
+    def step_s(self) -> float:
+        """Seconds of an epoch of steps on one batch that is ready: no input pipeline at all."""
+        start = perf_counter()
+        for _ in range(self._steps):
+            loss = self._step_once(*self._prepared)
+        loss.numpy()
+        return perf_counter() - start
+
+    def pipeline_s(self) -> float:
+        """Seconds to prepare the batches of an epoch, with no step."""
+        start = perf_counter()
+        for _ in self._batches():
+            pass
+        return perf_counter() - start
+
+    def training_s(self) -> float:
+        """Seconds of an epoch as `fit` runs it, without validation: the next batch is prepared during a step."""
+        start = perf_counter()
+        losses = [self._step_once(*batch) for batch in self._batches()]
+        losses[-1].numpy()
+        return perf_counter() - start
+
+    def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Those of the next epoch."""
+        asked, data, epoch = self._config.fit, self._data, self._epoch
+        self._epoch += 1
+        balanced = asked.balance == "batches"
+        order = epoch_order(data.positive, asked.batch, balanced=balanced, seed=asked.seed, epoch=epoch)
+        return training_batches(data, order, self._config.augment, seed=asked.seed, epoch=epoch)
+
+
+class KerasTraining:
+    """As the Keras guide "Image classification from scratch" trains: files, preprocessing layers, compile and fit.
+
+    https://keras.io/examples/vision/image_classification_from_scratch/, the variant that augments in the data
+    pipeline, which it advises on a CPU. Its layers stand in for those of our augmentations that Keras has.
+    """
+
+    def __init__(self, config: TrainConfig, steps: int, folder: Path) -> None:
+        write_jpegs(folder, drawn_set(config, steps))
+        import tensorflow as tf
+        import tf_keras
+
+        asked, spec = config.fit, config.preprocess
+        tf_keras.utils.set_random_seed(asked.seed)
+        tf_keras.utils.disable_interactive_logging()  # it would report to stdout
+        vary = preprocessing_layers(config.augment)
+        self._batches = (
+            tf_keras.utils.image_dataset_from_directory(
+                folder,
+                label_mode="binary",
+                color_mode="grayscale" if spec.channels == 1 else "rgb",
+                batch_size=asked.batch,
+                image_size=(spec.height, spec.width),
+            )
+            .map(lambda pixels, labels: (vary(pixels, training=True), labels), num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+        # The folders name two classes, so there is one logit to learn; the map of evidence has no target in either way.
+        network = build_model(replace(config.model, outputs=1), spec.height, spec.width, spec.channels, seed=asked.seed)
+        self._model = tf_keras.Model(network.input, network.outputs[0])
+        self._model.compile(
+            optimizer=tf_keras.optimizers.AdamW(asked.learning_rate, weight_decay=asked.weight_decay),
+            loss=tf_keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=asked.label_smoothing),
+        )
+
+    def training_s(self) -> float:
+        """Seconds of an epoch."""
+        start = perf_counter()
+        self._model.fit(self._batches, epochs=1, verbose=0)
+        return perf_counter() - start
+
+
+def drawn_set(config: TrainConfig, steps: int) -> TrainingSet:
+    """Drawn chests for an epoch of `steps` steps, half of them called positive."""
+    count = steps * config.fit.batch
+    positive = np.arange(count) % 2 == 0
+    return TrainingSet(
+        pixels=_drawings(config.preprocess)[np.arange(count) % DRAWINGS],
+        targets=np.repeat(positive[:, None], config.model.outputs, axis=1).astype(np.float32),
+        weights=np.ones(count, np.float32),
+    )
+
+
+def write_jpegs(folder: Path, data: TrainingSet) -> None:
+    """Write a set as JPEG files into `negative/` and `positive/` of an existing folder."""
+    for label in ("negative", "positive"):
+        (folder / label).mkdir()
+    for index, (pixels, positive) in enumerate(zip(data.pixels, data.positive, strict=True)):
+        path = folder / ("positive" if positive else "negative") / f"{index:06}.jpeg"
+        Image.fromarray(pixels.squeeze()).save(path, quality=JPEG_QUALITY)
+
+
+def preprocessing_layers(config: AugmentConfig) -> Any:
+    """The layers of Keras nearest to our augmentations, at their strength, then its scaling of pixels.
+
+    Flip, rotation, zoom (a crop's share of the area, the aspect ratio kept) and contrast; those that are turned off
+    are left out. Gamma, exposure, blur, noise, erased boxes and mixing have no layer: Keras is spared them.
+    """
+    import tf_keras
+
+    layers = tf_keras.layers
+    zoom = (math.sqrt(config.crop_area_min) - 1.0, math.sqrt(config.crop_area_max) - 1.0)
+    chosen = [
+        layers.RandomFlip("horizontal") if config.flip else None,
+        layers.RandomRotation(config.rotation_deg / 360.0) if config.rotation_deg else None,
+        layers.RandomZoom(zoom) if any(zoom) else None,
+        layers.RandomContrast(1.0 - math.exp(-config.contrast)) if config.contrast else None,
+        # Last: RandomContrast clips to 0 to 255.
+        layers.Rescaling(1.0 / PIXEL_SCALE, offset=-PIXEL_CENTRE / PIXEL_SCALE),
+    ]
+    return tf_keras.Sequential([layer for layer in chosen if layer is not None])
+
+
+def _drawings(spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """uint8 `[DRAWINGS, H, W, C]`; the same ones every time."""
+    rng = np.random.default_rng(0)
+    drawn = np.stack([draw_phantom(rng, height=spec.height, width=spec.width) for _ in range(DRAWINGS)])
+    return np.repeat(drawn[..., None], spec.channels, axis=-1)

@@ -39,6 +39,7 @@ def start(*words: str, folder: Path, program: tuple[str, ...] = ("-m", "slimscan
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
 
 

@@ -67,17 +67,22 @@ def test_a_second_demo_replaces_the_first_and_leaves_what_is_not_its_own(steps, 
     assert (elsewhere / "kept").exists()
 
 
-def test_the_report_comes_last(steps, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("ends_at", "folders"), [("export", ["run"]), ("bench", ["run", demo.EVIDENCE])])
+def test_the_last_report_comes_last(tmp_path, steps, capsys, monkeypatch, ends_at, folders):
+    """The export's, and where there is none the training's."""
     folder = tmp_path / "demo"
+    written = {"train": "run", "export": demo.EVIDENCE}
 
-    def train(words):
-        (folder / "run").mkdir(exist_ok=True)
-        (folder / "run" / "report.html").touch()
-        return 0
+    def command(words):
+        if words[0] in written and words[0] != ends_at:
+            (folder / written[words[0]]).mkdir()
+            (folder / written[words[0]] / "report.html").touch()
+        return 2 if words[0] == ends_at else 0
 
-    monkeypatch.setattr(demo, "main", train)
-    assert main(["demo", "--out", str(folder)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
+    monkeypatch.setattr(demo, "main", command)
+    assert main(["demo", "--out", str(folder)]) == 2
+    last = capsys.readouterr().out.splitlines()[-len(folders) :]
+    assert last == [f"report: {folder / name / 'report.html'}" for name in folders]
 
 
 def test_a_folder_of_something_else_is_refused_untouched(steps, tmp_path, capsys):

@@ -20,11 +20,11 @@ PATIENTS = 1000
 PREDICTED_PER_GROUP = 2
 MARK = ".slimscan-demo.json"
 """Says that a folder is a demo's own, which the next demo may replace."""
-BUNDLE = "phantom-0.1.0.slimscan"
+BUNDLE, EVIDENCE = "phantom-0.1.0.slimscan", "phantom-0.1.0.export"
 PRODUCTS = {
     "phantoms": "the drawn X-rays",
     "run": "the float model and its split, scores and report",
-    "phantom-0.1.0.export": "what the gates saw, and the model in four precisions",
+    EVIDENCE: "what the gates saw, and the model in four precisions",
     BUNDLE: "the bundle that a device would get",
     "overlays": "held-out X-rays with their evidence",
     "comparison": "float against int8, image by image",
@@ -116,9 +116,9 @@ def _list_products(folder: Path, *, seconds: float) -> None:
     for name, what in PRODUCTS.items():
         if (folder / name).exists():
             print(f"  {name:22} {what}")
-    report = folder / "run" / "report.html"
-    if report.exists():
-        print(f"report: {report}")
+    for report in (folder / "run" / "report.html", folder / EVIDENCE / "report.html"):
+        if report.exists():
+            print(f"report: {report}")
 
 
 def _note(text: str) -> None:

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"bundle: {arguments.out} ({arguments.out.stat().st_size:,} bytes)")
     else:
         print(f"no bundle is written: the verdict is {export.verdict}")
-    print(f"evidence: {evidence}")
+    print(f"report: {evidence / 'report.html'}")
     return EXIT_CODES[export.verdict]
 
 

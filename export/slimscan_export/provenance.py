@@ -11,8 +11,8 @@ INTENDED_USE = (
     + NOT_A_MEDICAL_DEVICE
 )
 LIMITS = (
-    "The figures hold for images like those described above. Another clinic's machines, ages or diseases may give others: "
-    "score your own labelled images before relying on any of them.",
+    "The figures hold for images like those described under Data. Another clinic's machines, ages or diseases may give "
+    "others: score your own labelled images before relying on any of them.",
     "Both models' thresholds were chosen on val, so that val flatters both; val_shift is the fairer of the two.",
     "That int8 answers as float does, which is what the gates decide, does not make the float model right: "
     "what both miss counts against neither here.",

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from slimscan_edge.bundle import Bundle, read_bundle
 from slimscan_edge.classifier import Classifier
+
+# Tests assert behaviour, never time: on a busy machine a slow example is not a failed one.
+settings.register_profile("slimscan", deadline=None)
+settings.load_profile("slimscan")
 
 REPOSITORY = Path(__file__).parents[1]
 

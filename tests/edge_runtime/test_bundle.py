@@ -4,7 +4,7 @@ import json
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimscan_edge import bundle as bundle_module
@@ -81,7 +81,6 @@ verdicts = st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE"])
 names = st.sampled_from(["card.html", "golden/a.png", "golden/expected.json"])
 
 
-@settings(deadline=None)
 @given(
     threshold=inside,
     temperature=st.floats(0.01, 100),

@@ -248,7 +248,6 @@ specs = st.builds(
 modes = st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "F"])
 
 
-@settings(deadline=None)
 @given(specs, st.integers(1, 70), st.integers(1, 70), modes)
 def test_any_size_and_mode_becomes_the_input(spec, width, height, mode):
     image = Image.linear_gradient("L").resize((width, height)).convert(mode)
@@ -257,7 +256,6 @@ def test_any_size_and_mode_becomes_the_input(spec, width, height, mode):
     assert pixels.shape == (spec.height, spec.width, spec.channels)
 
 
-@settings(deadline=None)
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40))), st.sampled_from(["JPEG", "PNG"]))
 def test_reading_twice_gives_the_same_pixels(pixels, file_format):
     buffer = io.BytesIO()
@@ -277,7 +275,7 @@ def picture_files() -> list[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.sampled_from(picture_files()),
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=8),

@@ -29,7 +29,7 @@ class AugmentConfig:
         mixup: Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al. 2018).
     """
 
-    crop_area_min: float = 0.3
+    crop_area_min: float = 0.2
     crop_area_max: float = 1.3
     crop_aspect: float = 1.33
     rotation_deg: float = 10.0

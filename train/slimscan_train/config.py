@@ -37,7 +37,7 @@ class FitConfig:
     """
 
     seed: int = 0
-    epochs: int = 60
+    epochs: int = 30
     batch: int = 32
     learning_rate: float = 3e-3
     warmup_epochs: float = 1.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from slimscan_bench.models import tflite_score
 from slimscan_bench.scores import PairedScores, Scores
 from slimscan_edge.atomic import write_atomically
-from slimscan_edge.bundle import GateResult, Verdict, write_bundle
+from slimscan_edge.bundle import Bundle, GateResult, Verdict, write_bundle
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
@@ -209,21 +209,24 @@ def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> 
         write_atomically(evidence / f"{precision}.tflite", model)
     write_atomically(evidence / "export.json", (json.dumps(_table(run, export), indent=1) + "\n").encode())
     written = export.verdict == "PASS" or allow_failed
-    write_report(run, export, evidence, bundle=out.name if written else None)
-    if written:
-        config = export.config
-        bundle = make_bundle(
-            run,
-            export.variants["int8"],
-            export.operating_point,
-            export.gates,
-            export.verdict,
-            name=config.name,
-            model_version=config.version,
-            sets=compare_sets(run.split, export.candidate.pair),
-        )
+    bundle = _bundle(run, export) if written else None  # proven before the report names it, written after
+    write_report(run, export, evidence, bundle=out.name if bundle else None)
+    if bundle:
         write_bundle(out, bundle.manifest, bundle.members)
     return evidence, written
+
+
+def _bundle(run: Run, export: Export) -> Bundle:
+    return make_bundle(
+        run,
+        export.variants["int8"],
+        export.operating_point,
+        export.gates,
+        export.verdict,
+        name=export.config.name,
+        model_version=export.config.version,
+        sets=compare_sets(run.split, export.candidate.pair),
+    )
 
 
 def _compressed(run: Run, model: Any, config: ExportConfig, note: Callable[[str], None]) -> Any:

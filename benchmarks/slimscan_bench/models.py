@@ -116,6 +116,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "size_bytes": model.size_bytes,
         "threshold": point.threshold,
         "temperature": point.temperature,
+        "bias": point.bias,
         "logit_threshold": point.logit_threshold,
         "threshold_chosen_on": point.chosen_on,
         "note": model.note,

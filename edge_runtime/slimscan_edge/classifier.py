@@ -49,7 +49,7 @@ class Finding:
         decision: `positive`, `negative`, `refer` (too close to call: ask a person) or `rejected`.
         label: The bundle's name of the class on this side of the threshold, also when referred; empty when rejected.
         probability: Calibrated probability of the positive label, 0 to 1; NaN when rejected. It is not a severity.
-        logit: The model's score behind it, before temperature; NaN when rejected.
+        logit: The model's score behind it, before bias and temperature; NaN when rejected.
         evidence: float32 `[h, w]`, contribution of each region to the logit; the logit is its mean. `[0, 0]` when
             rejected.
         bundle_id: `NAME-VERSION` of the bundle that answered.

@@ -12,7 +12,9 @@ class OperatingPoint:
     """Where a model's score becomes a decision; chosen on validation patients, then locked in the bundle.
 
     Attributes:
-        temperature: Logits are divided by it before the sigmoid (Guo et al. 2017, temperature scaling).
+        temperature: What a logit, its bias added, is divided by before the sigmoid (Guo et al. 2017).
+        bias: Added to a logit first (Platt 1999): a model trained on both classes alike does not know how common each
+            is, so probabilities hold where the disease is as common as in what they were fitted on.
         threshold: Probability from which a case is positive, 0 to 1.
         target_sensitivity: The sensitivity that the threshold was chosen for, 0 to 1.
         refer_low: Probability from which a case is referred to a person.
@@ -21,6 +23,7 @@ class OperatingPoint:
     """
 
     temperature: float = 1.0
+    bias: float = 0.0
     threshold: float = 0.5
     target_sensitivity: float
     refer_low: float
@@ -30,6 +33,8 @@ class OperatingPoint:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ValueError(f"temperature is {self.temperature}, expected a number above 0")
+        if not math.isfinite(self.bias):
+            raise ValueError(f"bias is {self.bias}, expected a number")
         if not 0 < self.threshold < 1:
             raise ValueError(f"threshold is {self.threshold}, expected a probability between 0 and 1")
         if not 0 < self.target_sensitivity <= 1:
@@ -41,12 +46,12 @@ class OperatingPoint:
 
     @property
     def logit_threshold(self) -> float:
-        """The threshold as a logit of the model, before temperature."""
-        return self.temperature * math.log(self.threshold / (1.0 - self.threshold))
+        """The threshold as a logit of the model, before bias and temperature."""
+        return self.temperature * math.log(self.threshold / (1.0 - self.threshold)) - self.bias
 
     def probability(self, logit: float) -> float:
         """The calibrated probability of the positive label, 0 to 1."""
-        scaled = logit / self.temperature
+        scaled = (logit + self.bias) / self.temperature
         if scaled >= 0:
             return 1.0 / (1.0 + math.exp(-scaled))
         return math.exp(scaled) / (1.0 + math.exp(scaled))

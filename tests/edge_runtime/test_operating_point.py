@@ -38,6 +38,12 @@ def test_probability_is_the_sigmoid_of_the_logit_over_the_temperature(logit, tem
     assert operating_point(temperature=temperature).probability(logit) == pytest.approx(probability)
 
 
+def test_a_bias_is_added_to_the_logit_first():
+    point = operating_point(temperature=2.0, bias=1.0, threshold=0.5, refer_low=0.5, refer_high=0.5)
+    assert point.probability(3.0) == pytest.approx(1 / (1 + math.exp(-2.0)))
+    assert point.logit_threshold == pytest.approx(-1.0)
+
+
 @pytest.mark.parametrize(
     ("probability", "decision"),
     [(0.0, "negative"), (0.399, "negative"), (0.4, "refer"), (0.599, "refer"), (0.6, "positive"), (1.0, "positive")],
@@ -69,6 +75,8 @@ def test_the_logit_threshold_is_the_logit_of_the_threshold(point):
         {"temperature": 0.0},
         {"temperature": math.inf},
         {"temperature": math.nan},
+        {"bias": math.inf},
+        {"bias": math.nan},
         {"threshold": 0.0},
         {"threshold": 1.0},
         {"threshold": math.nan},

@@ -9,7 +9,7 @@ from slimscan_train.metrics import (
     choose_operating_point,
     cross_entropy,
     figures,
-    fit_temperature,
+    fit_calibration,
     threshold_at_sensitivity,
     threshold_interval,
 )
@@ -74,7 +74,7 @@ def test_the_threshold_always_keeps_the_sensitivity(scores: list[tuple[float, bo
 
 def test_cross_entropy_of_a_coin_and_of_certainty() -> None:
     assert cross_entropy(np.zeros(2), np.array([True, False])) == pytest.approx(math.log(2))
-    assert cross_entropy(np.array([2.0]), np.array([True]), temperature=2.0) == pytest.approx(math.log1p(math.exp(-1)))
+    assert cross_entropy(np.array([2.0]), np.array([True])) == pytest.approx(math.log1p(math.exp(-2)))
 
 
 def test_cross_entropy_does_not_overflow() -> None:
@@ -84,17 +84,21 @@ def test_cross_entropy_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
-def test_a_known_temperature_is_found(temperature: float) -> None:
-    assert fit_temperature(*calibrated(temperature)) == pytest.approx(temperature, rel=5e-3)
+@pytest.mark.parametrize("bias", [-1.5, 0.0, 0.7])
+def test_a_known_calibration_is_found(temperature: float, bias: float) -> None:
+    logits, positive = calibrated(temperature)
+    assert fit_calibration(logits - bias, positive) == pytest.approx((temperature, bias), rel=5e-3, abs=5e-3)
 
 
-def test_temperature_stays_in_its_bounds_when_classes_are_apart_or_swapped() -> None:
-    positive = np.array([True, False])
-    assert fit_temperature(np.array([1.0, -1.0]), positive) == pytest.approx(0.05, rel=1e-2)
-    assert fit_temperature(np.array([-1.0, 1.0]), positive) == pytest.approx(20.0, rel=1e-2)
+def test_calibration_stays_in_its_bounds_when_classes_are_apart_or_swapped() -> None:
+    logits, positive = np.repeat([1.0, -1.0], 50), np.repeat([True, False], 50)
+    temperature, bias = fit_calibration(logits, positive)
+    assert bias == pytest.approx(0.0, abs=1e-6)
+    assert 1 / (1 + math.exp(-1 / temperature)) == pytest.approx(51 / 52, rel=1e-3)  # Platt's target, not certainty
+    assert fit_calibration(-logits, positive)[0] == pytest.approx(20.0, rel=1e-3)
 
 
-def test_the_operating_point_keeps_the_sensitivity_after_temperature_and_sigmoid() -> None:
+def test_the_operating_point_keeps_the_sensitivity_after_calibration_and_sigmoid() -> None:
     patients = [f"p{index}" for index in range(len(LOGITS))]
     point = choose_operating_point(LOGITS, POSITIVE, patients, target_sensitivity=0.8, chosen_on="nine images")
     assert point.logit_threshold == pytest.approx(-0.5)

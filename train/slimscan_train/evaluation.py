@@ -35,6 +35,11 @@ class Evaluation:
         return np.array([row.logit for row in self.rows])
 
     @property
+    def calibrated(self) -> NDArray[np.float64]:
+        """Scores `[N]` with the operating point's bias and temperature: the probability is their sigmoid."""
+        return (self.logits + self.point.bias) / self.point.temperature
+
+    @property
     def figures(self) -> Figures:
         """AUROC, sensitivity, specificity and loss."""
         return figures(self.logits, self.positive, self.point.logit_threshold)

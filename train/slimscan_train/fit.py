@@ -110,7 +110,7 @@ def fit(
 def kept_row(rows: Sequence[EpochRow]) -> EpochRow:
     """The epoch whose weights are kept: the highest validation AUROC, of equals the least validation loss.
 
-    AUROC, since the threshold and the temperature are fitted afterwards: a loss would also judge them.
+    AUROC, since the threshold and the calibration are fitted afterwards: a loss would also judge them.
     """
     return max(rows, key=lambda row: (row.val_auroc, -row.val_loss))
 

@@ -40,10 +40,9 @@ def figures(logits: NDArray[np.float64], positive: NDArray[np.bool_], threshold:
     )
 
 
-def cross_entropy(logits: NDArray[np.float64], positive: NDArray[np.bool_], temperature: float = 1.0) -> float:
-    """Mean binary cross-entropy of `logits / temperature`, computed without overflow."""
-    scaled = logits / temperature
-    return float(np.mean(np.logaddexp(0.0, scaled) - np.where(positive, scaled, 0.0)))
+def cross_entropy(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Mean binary cross-entropy, natural logarithm, computed without overflow."""
+    return float(np.mean(np.logaddexp(0.0, logits) - np.where(positive, logits, 0.0)))
 
 
 def threshold_at_sensitivity(logits: NDArray[np.float64], positive: NDArray[np.bool_], target: float) -> float:
@@ -64,20 +63,31 @@ def threshold_at_sensitivity(logits: NDArray[np.float64], positive: NDArray[np.b
     return float((lowest_kept + below.max()) / 2.0) if len(below) else float(lowest_kept)
 
 
-def fit_temperature(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """The temperature with the least cross-entropy (Guo et al. 2017, arXiv:1706.04599), 0.05 to 20.
+def fit_calibration(logits: NDArray[np.float64], positive: NDArray[np.bool_]) -> tuple[float, float]:
+    """Temperature and bias with which logits tell how often they are right (Platt 1999, with his soft targets).
 
-    Cross-entropy is convex in 1 / temperature: a golden-section search on it finds the minimum.
+    Args:
+        logits: Scores `[N]`.
+        positive: Labels `[N]`.
+
+    Returns:
+        Temperature, 0.05 to 20, and bias: the probability is `sigmoid((logit + bias) / temperature)`.
     """
-    low, high = 0.05, 20.0
-    ratio = (np.sqrt(5.0) - 1.0) / 2.0
-    while high - low > 1e-4 * high:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if cross_entropy(logits, positive, 1.0 / left) < cross_entropy(logits, positive, 1.0 / right):
-            high = right
-        else:
-            low = left
-    return float(2.0 / (low + high))
+    from scipy.optimize import minimize
+
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    targets = np.where(positive, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+
+    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scaled = line[0] * logits + line[1]
+        excess = 1.0 / (1.0 + np.exp(-np.clip(scaled, -500.0, 500.0))) - targets
+        return float(np.mean(np.logaddexp(0.0, scaled) - targets * scaled)), np.array(
+            [np.mean(excess * logits), np.mean(excess)]
+        )
+
+    found = minimize(loss, (1.0, 0.0), jac=True, method="L-BFGS-B", bounds=((0.05, 20.0), (None, None)))
+    slope, intercept = found.x
+    return float(1.0 / slope), float(intercept / slope)
 
 
 def threshold_interval(
@@ -123,7 +133,7 @@ def choose_operating_point(
     target_sensitivity: float,
     chosen_on: str,
 ) -> OperatingPoint:
-    """Temperature, threshold and refer band from validation scores.
+    """Temperature, bias, threshold and refer band from validation scores.
 
     The refer band is the threshold's own 95 % interval: which side of the threshold such a case lies on depends on
     which patients happened to be in validation, so a person should look.
@@ -135,15 +145,16 @@ def choose_operating_point(
         target_sensitivity: Sensitivity to keep on them.
         chosen_on: What they are, in words.
     """
-    temperature = fit_temperature(logits, positive)
+    temperature, bias = fit_calibration(logits, positive)
 
     def probability(logit: float) -> float:
-        return float(np.clip(1.0 / (1.0 + np.exp(-logit / temperature)), 1e-6, 1.0 - 1e-6))
+        return float(np.clip(1.0 / (1.0 + np.exp(-(logit + bias) / temperature)), 1e-6, 1.0 - 1e-6))
 
     chosen = threshold_at_sensitivity(logits, positive, target_sensitivity)
     low, high = threshold_interval(logits, positive, patients, target_sensitivity)
     return OperatingPoint(
         temperature=temperature,
+        bias=bias,
         threshold=probability(chosen),
         target_sensitivity=target_sensitivity,
         refer_low=probability(min(low, chosen)),

@@ -130,9 +130,9 @@ def score_histogram(name: str, scored: ScoredSet, labels: tuple[str, str], thres
 
     Args:
         name: Of the set.
-        scored: Labels, and logits after temperature.
+        scored: Labels, and calibrated logits.
         labels: The negative and the positive class.
-        threshold: A logit after temperature.
+        threshold: A calibrated logit.
     """
     from scipy.special import expit, logit
 

@@ -136,8 +136,8 @@ def _plots(run: Run, summary: RunSummary, evaluations: Sequence[Evaluation]) -> 
         "reliability": {
             found.split: plots.reliability_diagram(
                 found.split,
-                before=plots.Reliability("before temperature", found.bins_before),
-                after=plots.Reliability("after temperature", found.bins_after),
+                before=plots.Reliability("before calibration", found.bins_before),
+                after=plots.Reliability("after calibration", found.bins_after),
             )
             for found in summary.calibration
         },
@@ -147,9 +147,9 @@ def _plots(run: Run, summary: RunSummary, evaluations: Sequence[Evaluation]) -> 
 
 
 def _histogram(found: Evaluation, labels: tuple[str, str]) -> str:
-    temperature = found.point.temperature
-    scored = plots.ScoredSet(found.positive, found.logits / temperature)
-    return plots.score_histogram(found.name, scored, labels, found.point.logit_threshold / temperature)
+    point = found.point
+    scored = plots.ScoredSet(found.positive, found.calibrated)
+    return plots.score_histogram(found.name, scored, labels, (point.logit_threshold + point.bias) / point.temperature)
 
 
 def _learning_plots(run: Run) -> dict[str, str]:

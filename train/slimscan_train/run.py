@@ -5,7 +5,7 @@ split.json             every image with label, patient, split and content hash
 data.json              where the data set lay, its naming rule, what could not be read
 history.csv            one row an epoch
 model.keras            the float model
-operating_point.json   temperature and threshold, chosen on validation
+operating_point.json   temperature, bias and threshold, chosen on validation
 scores.csv             one row an image and named shift: split, shift, patient, label, group, logit
 report.html            the same for people
 logs/, checkpoint/     TensorBoard's, and what a stopped run resumes from

@@ -96,7 +96,7 @@ class GroupSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSummary:
-    """Probabilities against what came true, of the logits as they are and divided by the temperature."""
+    """Probabilities against what came true, of the logits as they are and calibrated."""
 
     split: str
     error_before: float
@@ -301,7 +301,7 @@ def _calibration(found: Evaluation) -> CalibrationSummary:
     from scipy.special import expit
 
     before = reliability_bins(expit(found.logits), found.positive)
-    after = reliability_bins(expit(found.logits / found.point.temperature), found.positive)
+    after = reliability_bins(expit(found.calibrated), found.positive)
     return CalibrationSummary(
         split=found.split,
         error_before=expected_calibration_error(before),

@@ -5,7 +5,7 @@ to the margin, fails when the observed rate itself is beyond it, and is inconclu
 few images to tell, which is never a pass. Evaluating gates is pure; what follows from them is the caller's.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,9 +167,13 @@ def _preprocessing(candidate: Candidate) -> GateResult:
     return GateResult(
         name="same preprocessing",
         verdict="PASS" if same else "FAIL",
-        measured=f"{candidate.candidate_preprocess}",
-        allowed="the float model's" if same else f"{candidate.reference_preprocess}",
+        measured=_in_words(candidate.candidate_preprocess),
+        allowed="the float model's" if same else _in_words(candidate.reference_preprocess),
     )
+
+
+def _in_words(spec: PreprocessSpec) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(spec).items())
 
 
 def _size(size_bytes: int, allowed: int) -> GateResult:

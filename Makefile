@@ -47,7 +47,7 @@ demo: .venv/.project ## the whole chain on images it makes itself
 
 reference: .venv/.project ## train and export the reference bundle again: make reference DATA=chest_xray
 	@test -d "$(DATA)" || { echo "make: say where the X-rays lie: make reference DATA=folder" >&2; exit 2; }
-	@$(BIN)/slimscan train "$(DATA)" --out runs/reference
+	@$(BIN)/slimscan train "$(DATA)" --recipe pneumonia --out runs/reference
 	@$(BIN)/slimscan export runs/reference --out runs/pneumonia-0.1.0.slimscan
 	@rm -f edge_runtime/slimscan_edge/reference/*.slimscan
 	@cp runs/pneumonia-0.1.0.slimscan edge_runtime/slimscan_edge/reference/

@@ -134,6 +134,19 @@ def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     assert record["environment"]["python"] == read_environment(interpreter="").python
 
 
+def test_of_many_images_the_slowest_are_named_and_the_rest_counted(tmp_path, capsys):
+    for index in range(7):
+        Image.new("L", (40, 40), 30 * index).save(tmp_path / f"x{index}.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1500, 1500), np.uint8)).save(tmp_path / "large.png")
+    code = main(
+        ["bench", str(tmp_path), "--bundle", str(BUNDLE), "--repeats", "2", "--warmup", "1", "--cold-starts", "0"]
+    )
+    named = [line for line in capsys.readouterr().out.splitlines() if "total p50" in line or "take less" in line]
+    assert code == 0
+    assert "large.png, 1500x1500 L" in named[0]
+    assert named[5:] == ["  and 3 images that take less"]
+
+
 def test_command_without_images_says_that_it_drew_them(capsys):
     options = ["--bundle", str(BUNDLE), "--repeats", "1", "--warmup", "0", "--cold-starts", "0"]
     assert main(["bench", *options]) == 0

@@ -190,7 +190,7 @@ def _with_caption(picture: Image.Image, finding: Finding, manifest: Manifest, sc
     draw.text((_MARGIN, top), _HEADLINE[finding.decision], fill="white", font=headline)
     draw.text((_MARGIN, top + 28), f"probability of {positive}: {finding.probability:.3f}", fill="white", font=headline)
     sheet.paste(Image.fromarray(np.tile(bar, (12, 1, 1))), (_MARGIN, top + 66))
-    legend = f"0 to {scale:+.1f} logits of evidence for {positive}, the same on every picture"
+    legend = f"evidence for {positive}, fixed scale: 0 to {scale:+.1f} logits"
     draw.text((_MARGIN + _BAR_WIDTH + 8, top + 64), legend, fill="silver", font=notes)
     verdict = "" if manifest.verdict == "PASS" else f" (its gates: {manifest.verdict})"
     draw.text((_MARGIN, top + 86), f"{finding.bundle_id}{verdict}", fill="silver", font=notes)

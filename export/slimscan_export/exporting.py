@@ -270,13 +270,13 @@ def _locked_point(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[n
     """The int8 model's own operating point, on the validation patients that the float model's was chosen on."""
     chosen = np.array([image.split == CHOOSING_SPLIT for image in images])
     positive = np.array([run.split.is_positive(image) for image in images])
-    patients = len({image.patient for image in images if image.split == CHOOSING_SPLIT})
+    patients = [image.patient for image in images if image.split == CHOOSING_SPLIT]
     return choose_operating_point(
         logits[chosen],
         positive[chosen],
-        [image.patient for image in images if image.split == "val"],
+        patients,
         target_sensitivity=run.operating_point.target_sensitivity,
-        chosen_on=f"{CHOOSING_SPLIT}: {int(chosen.sum())} images of {patients} patients, int8 model",
+        chosen_on=f"{CHOOSING_SPLIT}: {len(patients)} images of {len(set(patients))} patients, int8 model",
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.operating_point import OperatingPoint
+from slimscan_train.intervals import proportion
 from slimscan_train.metrics import Figures, figures
 from slimscan_train.run import Run, ScoreRow, read_scores
 
@@ -108,10 +109,6 @@ def _spread(values: Iterable[float]) -> str:
 
 
 def _with_interval(share: float, count: int) -> str:
-    """A proportion with its exact (Clopper & Pearson 1934) 95 % interval; of nothing there is none."""
-    if not count:
-        return "none to count"
-    from scipy.stats import binomtest
-
-    interval = binomtest(round(share * count), count).proportion_ci(0.95, "exact")
-    return f"{share:.3f} ({interval.low:.3f}-{interval.high:.3f})"
+    """A proportion with its exact 95 % interval; of nothing there is none."""
+    found = proportion(round(share * count), count) if count else None
+    return f"{found.value:.3f} ({found.low:.3f}-{found.high:.3f})" if found else "none to count"

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_train.augment import AugmentConfig, augment, mixup_weights
 from slimscan_train.model import normalise_pixels
+
+Batch: TypeAlias = tuple[Any, Any, Any]
+"""Pixels float32 `[B, H, W, C]` as the network takes them, targets float32 `[B, K]`, weights float32 `[B]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,15 +59,11 @@ def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed
 
 def training_batches(
     data: TrainingSet, order: NDArray[np.int64], config: AugmentConfig, *, seed: int, epoch: int
-) -> Iterator[tuple[Any, Any, Any]]:
-    """Augmented batches of one epoch, prepared while the step before them runs.
-
-    Yields:
-        Pixels float32 `[B, H, W, C]` as the network takes them, targets float32 `[B, K]`, weights float32 `[B]`.
-    """
+) -> Iterator[Batch]:
+    """Augmented batches of one epoch, prepared while the step before them runs."""
     import tensorflow as tf
 
-    def one(indices: Any, step: Any) -> tuple[Any, Any, Any]:
+    def one(indices: Any, step: Any) -> Batch:
         state = tf.stack([(seed * 100_003 + epoch) % 2**31, tf.cast(step, tf.int32)])
         # [B, H, W, C] and [B, K], gathered by NumPy: the cache may be a memory map
         raw, targets, weights = tf.numpy_function(

@@ -2,19 +2,23 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_train.batches import TrainingSet, epoch_order, training_batches
+from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
 from slimscan_train.config import FitConfig, TrainConfig
+from slimscan_train.imagenet import load_imagenet_weights
 from slimscan_train.metrics import cross_entropy, figures, threshold_at_sensitivity
 from slimscan_train.model import build_model, normalise_pixels
+
+Teach: TypeAlias = Callable[[Iterator[Batch], int], Iterator[Batch]]
+"""From an epoch's batches and its number to the same batches with other targets."""
 
 CHECKPOINT = "checkpoint"
 BEST = "best.weights.h5"
@@ -48,6 +52,7 @@ def fit(
     *,
     say: Callable[[EpochRow], None],
     watch: Callable[[int, int, int], None] | None = None,
+    teach: Teach | None = None,
 ) -> Any:
     """Train, or go on from the checkpoint in `folder`; the run then ends as if it had never been stopped.
 
@@ -59,6 +64,7 @@ def fit(
         folder: The run's folder: `history.csv`, `checkpoint/` and TensorBoard's `logs/` are written there.
         say: Told each epoch's row.
         watch: Told epoch, step and steps, at each step.
+        teach: Softens the targets of an epoch's batches; None for the labels as they are.
 
     Returns:
         The Keras model with the weights of the epoch that `kept_row` names.
@@ -69,6 +75,8 @@ def fit(
     spec = config.preprocess
     model = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)
     kept = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)  # averaged weights
+    if config.model.network != "slimscan":
+        load_imagenet_weights(model)
     state = _TrainingState(model, kept, folder)
     steps = len(_order(train, config, 0))
     optimizer = build_optimizer(model, asked, steps)
@@ -81,7 +89,7 @@ def fit(
         epoch, start, losses = len(rows), perf_counter(), []
         order = _order(train, config, epoch)
         batches = training_batches(train, order, config.augment, seed=asked.seed, epoch=epoch)
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(teach(batches, epoch) if teach else batches):
             losses.append(step_once(*batch))
             if watch:
                 watch(epoch, step + 1, steps)
@@ -123,6 +131,7 @@ def fine_tune(
     epochs: int,
     learning_rate: float,
     callback: Any = None,
+    teach: Teach | None = None,
 ) -> None:
     """Train an existing model on, in place, with the run's batches and augmentation and no schedule.
 
@@ -133,6 +142,7 @@ def fine_tune(
         epochs: Passes over it.
         learning_rate: Constant.
         callback: A Keras callback that is told of batches and epochs (a pruning schedule, say).
+        teach: As for `fit`.
     """
     import tf_keras
 
@@ -143,12 +153,10 @@ def fine_tune(
         model.optimizer = optimizer
         callback.set_model(model)
         callback.on_train_begin()
-    for epoch in range(epochs):
-        # Orders of epochs that the first training did not show.
-        order = _order(train, config, config.fit.epochs + epoch)
-        for step, batch in enumerate(
-            training_batches(train, order, config.augment, seed=config.fit.seed, epoch=config.fit.epochs + epoch)
-        ):
+    for epoch in range(config.fit.epochs, config.fit.epochs + epochs):  # orders that the first training did not show
+        order = _order(train, config, epoch)
+        batches = training_batches(train, order, config.augment, seed=config.fit.seed, epoch=epoch)
+        for step, batch in enumerate(teach(batches, epoch) if teach else batches):
             if callback:
                 callback.on_train_batch_begin(step)
             step_once(*batch)

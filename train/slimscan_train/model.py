@@ -7,8 +7,11 @@ exactly and costs nothing.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
+from slimscan_train.imagenet import build_efficientnet_lite0
+
+Network = Literal["slimscan", "efficientnet-lite0"]
 PIXEL_CENTRE = 128.0
 PIXEL_SCALE = 127.5
 """A pixel p enters the network as (p - 128) / 127.5: exactly the int8 grid of scale 1/127.5 and zero point 128,
@@ -39,18 +42,22 @@ class ModelConfig:
     """Shape of the network.
 
     Attributes:
-        width: Width multiplier on every channel count.
+        network: `slimscan`, small enough for the device; or `efficientnet-lite0` with ImageNet weights, a teacher.
+        width: Width multiplier on every channel count of `slimscan`.
         outputs: Logits: 1 (the decision), or 2 (the decision, and the subtype given a positive one).
         dropout: Share of channels dropped before the evidence map, in training.
         batch_norm_momentum: Of the moving statistics; 0.99 and more is too slow for epochs of some 150 steps.
     """
 
+    network: Network = "slimscan"
     width: float = 1.0
     outputs: int = 1
     dropout: float = 0.1
     batch_norm_momentum: float = 0.95
 
     def __post_init__(self) -> None:
+        if self.network not in get_args(Network):
+            raise ValueError(f"network is {self.network!r}, expected one of {', '.join(get_args(Network))}")
         if not 0.05 <= self.width <= 2:
             raise ValueError(f"width is {self.width}, expected 0.05 to 2")
         if self.outputs not in (1, 2):
@@ -60,7 +67,7 @@ class ModelConfig:
 
 
 def build_model(config: ModelConfig, height: int, width: int, channels: int = 1, *, seed: int = 0) -> Any:
-    """Build the network with seeded initial weights.
+    """Build the network with seeded initial weights; those learnt on ImageNet are loaded apart.
 
     Args:
         config: Its shape.
@@ -75,6 +82,16 @@ def build_model(config: ModelConfig, height: int, width: int, channels: int = 1,
     """
     import tf_keras
 
+    if config.network == "efficientnet-lite0":
+        return build_efficientnet_lite0(
+            height,
+            width,
+            channels,
+            outputs=config.outputs,
+            dropout=config.dropout,
+            batch_norm_momentum=config.batch_norm_momentum,
+            seed=seed,
+        )
     layers = tf_keras.layers
     tf_keras.utils.set_random_seed(seed)
 

@@ -2,7 +2,7 @@
 
 config.toml            all that was asked
 split.json             every image with label, patient, split and content hash
-data.json              where the data set lay, its naming rule, what could not be read
+data.json              where the data set lay, its naming rule, what could not be read, the teachers
 history.csv            one row an epoch
 model.keras            the float model
 operating_point.json   temperature, bias and threshold, chosen on validation
@@ -58,6 +58,7 @@ class Run:
         split: Who trained and who judged.
         data_root: Folder of the data set, absolute.
         operating_point: Of the float model.
+        teachers: Folders of the runs that taught it, absolute; none for a model that learnt from labels alone.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class Run:
     split: Split
     data_root: Path
     operating_point: OperatingPoint
+    teachers: tuple[Path, ...] = ()
 
     def model(self) -> Any:
         """The float Keras model; loads TensorFlow.
@@ -105,7 +107,19 @@ def read_run(folder: Path) -> Run:
         config=config_from(_parsed(folder / "config.toml", tomllib.loads), where=str(folder / "config.toml")),
         split=read_split(folder / "split.json"),
         data_root=_parsed(folder / "data.json", lambda text: Path(json.loads(text)["root"])),
+        teachers=recorded_teachers(folder),
         operating_point=read_operating_point(folder / "operating_point.json"),
+    )
+
+
+def recorded_teachers(folder: Path) -> tuple[Path, ...]:
+    """The folders of the runs that teach a run, as its `data.json` says.
+
+    Raises:
+        InputError: The file is absent or damaged.
+    """
+    return _parsed(
+        folder / "data.json", lambda text: tuple(Path(teacher) for teacher in json.loads(text).get("teachers", ()))
     )
 
 

@@ -13,10 +13,19 @@ from slimscan_edge.errors import InputError
 from slimscan_train.batches import TrainingSet, class_weights
 from slimscan_train.config import TrainConfig, write_config
 from slimscan_train.dataset import Dataset, LabelledImage
+from slimscan_train.distillation import Teacher, teaching_split
 from slimscan_train.fit import EpochRow, fit, predict_logits
 from slimscan_train.metrics import choose_operating_point
 from slimscan_train.pixels import load_pixels, refuse_unreadable
-from slimscan_train.run import Run, ScoreRow, read_pixels, read_run, write_operating_point, write_scores
+from slimscan_train.run import (
+    Run,
+    ScoreRow,
+    read_pixels,
+    read_run,
+    recorded_teachers,
+    write_operating_point,
+    write_scores,
+)
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
 
@@ -37,16 +46,28 @@ class Progress:
 
 
 def start_run(
-    dataset: Dataset, config: TrainConfig, folder: Path, *, given_split: Path | None, max_unreadable: float
+    dataset: Dataset,
+    config: TrainConfig,
+    folder: Path,
+    *,
+    given_split: Path | None,
+    max_unreadable: float,
+    teachers: Sequence[Path] = (),
 ) -> Split:
     """Make a run's folder: the configuration, the split, and what cannot be read.
 
+    A student shares the split of its teachers: it may not be judged on patients whom they learnt from.
+
     Raises:
-        InputError: The folder is not empty, the split does not fit, or too many images cannot be read.
+        InputError: The folder is not empty, the split does not fit, a teacher is no finished run, or too many images
+            cannot be read.
     """
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; give another folder, or go on with --resume")
-    split = reuse_split(read_split(given_split), dataset) if given_split else make_split(dataset, config.split)
+    if teachers:
+        split = reuse_split(teaching_split([read_run(teacher) for teacher in teachers]), dataset)
+    else:
+        split = reuse_split(read_split(given_split), dataset) if given_split else make_split(dataset, config.split)
     _, bad = load_pixels(
         [dataset.file(image) for image in split.images], [image.sha256 for image in split.images], config.preprocess
     )
@@ -57,7 +78,13 @@ def start_run(
     )
     split = replace(split, images=images)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_data(folder, dataset.root, naming=dataset.naming, unreadable=reasons)
+    _write_data(
+        folder,
+        dataset.root,
+        naming=dataset.naming,
+        unreadable=reasons,
+        teachers=[str(teacher.resolve()) for teacher in teachers],
+    )
     write_split(folder / "split.json", split)
     write_config(folder / "config.toml", config)
     return split
@@ -80,6 +107,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     train = training_set(split, config, root, progress.note)
     val = split.select("val")
     positive = _positives(split, val)
+    teachers = [read_run(teacher) for teacher in recorded_teachers(folder)]
     model = fit(
         config,
         train,
@@ -88,6 +116,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
         folder,
         say=progress.epoch,
         watch=progress.step,
+        teach=Teacher(teachers, config, train).teach if teachers else None,
     )
     model.save(folder / "model.keras")
     rows = score_rows(model, config, split, root, progress.note)

@@ -32,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, help="short for --set fit.epochs=N")
     parser.add_argument("--seed", type=int, help="short for --set fit.seed=N (the split has its own: split.seed)")
     parser.add_argument("--folds", type=int, metavar="N", help="N runs, RUN/fold-0 and so on, each patient once in val")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs to learn from, on their split",
+    )
     parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
     parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
     parser.add_argument("--positive", metavar="CLASS", help="the positive class (default: the last by alphabet)")
@@ -45,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = read_dataset(arguments.data, naming=arguments.naming, positive=arguments.positive)
     _note(f"{arguments.data}: {dataset.describe()}")
     folders = _folders(arguments.out, arguments.folds)
+    if arguments.teacher and (arguments.split or arguments.folds):
+        raise InputError("--teacher brings its own split; leave out --split and --folds")
     if arguments.resume:
         _refuse_changes(arguments, folders)
     else:
@@ -74,11 +84,19 @@ def _start(arguments: argparse.Namespace, dataset: Dataset, folder: Path, change
         if (value := getattr(arguments, name)) is not None:
             asked.append(f"fit.{name}={value}")
     config = read_recipe(arguments.recipe or DEFAULT_RECIPE, tuple(asked))
-    start_run(dataset, config, folder, given_split=arguments.split, max_unreadable=arguments.max_unreadable)
+    start_run(
+        dataset,
+        config,
+        folder,
+        given_split=arguments.split,
+        max_unreadable=arguments.max_unreadable,
+        teachers=arguments.teacher,
+    )
 
 
 def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str, ...]]) -> None:
     given = [name for name in ("recipe", "epochs", "seed", "split") if getattr(arguments, name) is not None]
+    given += ["teacher"] if arguments.teacher else []
     if given or arguments.set:
         raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")
     absent = [folder for folder in folders if not (folder / "config.toml").exists()]

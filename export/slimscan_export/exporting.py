@@ -27,9 +27,8 @@ from slimscan_export.report import write_report
 from slimscan_export.summary import calibration_set, compare_sets, logit_spec
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.fit import predict_logits
-from slimscan_train.metrics import choose_operating_point
 from slimscan_train.run import Run, read_scores
-from slimscan_train.training import training_set
+from slimscan_train.training import operating_point, score_rows, training_set
 
 JUDGING_SPLITS = ("val", "val_shift")
 """Patients that no weight and no calibration range was fitted on."""
@@ -150,10 +149,11 @@ def judge(
     candidate_run = run
     if preprocess and preprocess != run.config.preprocess:
         candidate_run = dataclasses.replace(run, config=dataclasses.replace(run.config, preprocess=preprocess))
-    candidate_logits = tflite_score(variants["int8"])(candidate_run.pixels(images))
+    rows = score_rows(tflite_score(variants["int8"]), candidate_run.config, run.split, run.data_root, note)
+    logit_of = {row.image: row.logit for row in rows if not row.shift}
     reference = scores_of(run, images, predict_logits(float_model, seen_by_float)[:, 0])
-    answered = scores_of(run, images, candidate_logits)
-    point = _locked_point(run, images, candidate_logits)
+    answered = scores_of(run, images, np.array([logit_of[image.path] for image in images]))
+    point = operating_point(rows, run.config, run.split.labels[1], "int8")
     candidate = Candidate(
         pair=PairedScores(
             reference=reference,
@@ -264,20 +264,6 @@ def _variants(
         with saved_model(compressed, quantisation_aware=config.quantisation == "qat") as saved:
             add(saved, ("int8",))
     return variants
-
-
-def _locked_point(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[np.float64]) -> OperatingPoint:
-    """The int8 model's own operating point, on the validation patients that the float model's was chosen on."""
-    chosen = np.array([image.split == CHOOSING_SPLIT for image in images])
-    positive = np.array([run.split.is_positive(image) for image in images])
-    patients = [image.patient for image in images if image.split == CHOOSING_SPLIT]
-    return choose_operating_point(
-        logits[chosen],
-        positive[chosen],
-        patients,
-        target_sensitivity=run.operating_point.target_sensitivity,
-        chosen_on=f"{CHOOSING_SPLIT}: {len(patients)} images of {len(set(patients))} patients, int8 model",
-    )
 
 
 def _validated(run: Run, images: tuple[LabelledImage, ...]) -> Scores:

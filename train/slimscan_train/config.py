@@ -68,13 +68,21 @@ class FitConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperateConfig:
-    """How the operating point is chosen: the highest threshold with this sensitivity on validation."""
+    """How the operating point is chosen.
+
+    Attributes:
+        target_sensitivity: To be kept on `val`, on `val_shift` and on `val` under each named image shift.
+        least_specificity: To be kept on `val`, even where the sensitivity is then missed elsewhere.
+    """
 
     target_sensitivity: float = 0.98
+    least_specificity: float = 0.9
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.target_sensitivity <= 1:
             raise ValueError(f"target_sensitivity is {self.target_sensitivity}, expected 0.5 to 1")
+        if not 0 <= self.least_specificity <= 1:
+            raise ValueError(f"least_specificity is {self.least_specificity}, expected 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
 from slimscan_train.config import FitConfig, TrainConfig
 from slimscan_train.imagenet import load_imagenet_weights
-from slimscan_train.metrics import cross_entropy, figures, threshold_at_sensitivity
+from slimscan_train.metrics import cross_entropy, figures
 from slimscan_train.model import build_model, normalise_pixels
+from slimscan_train.thresholds import threshold_at_sensitivity
 
 Teach: TypeAlias = Callable[[Iterator[Batch], int], Iterator[Batch]]
 """From an epoch's batches and its number to the same batches with other targets."""

@@ -4,18 +4,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
+from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.batches import TrainingSet, class_weights
 from slimscan_train.config import TrainConfig, write_config
 from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.distillation import Teacher, teaching_split
 from slimscan_train.fit import EpochRow, fit, predict_logits
-from slimscan_train.metrics import choose_operating_point
 from slimscan_train.pixels import load_pixels, refuse_unreadable
 from slimscan_train.run import (
     Run,
@@ -28,6 +28,12 @@ from slimscan_train.run import (
 )
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
+from slimscan_train.thresholds import ScoredSet, choose_operating_point
+
+Score: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+
+VALIDATION = ("val", "val_shift")
+"""Patients on whom thresholds are chosen; a `test` split never takes part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +125,44 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
         teach=Teacher(teachers, config, train).teach if teachers else None,
     )
     model.save(folder / "model.keras")
-    rows = score_rows(model, config, split, root, progress.note)
+    rows = score_rows(lambda pixels: predict_logits(model, pixels)[:, 0], config, split, root, progress.note)
     write_scores(folder / "scores.csv", rows)
-    logits = np.array([row.logit for row in rows if row.split == "val" and not row.shift])
-    patients = len({image.patient for image in val})
-    point = choose_operating_point(
-        logits,
-        positive,
-        [image.patient for image in val],
-        target_sensitivity=config.operate.target_sensitivity,
-        chosen_on=f"val: {len(val)} images of {patients} patients, float model",
-    )
-    write_operating_point(folder / "operating_point.json", point)
+    write_operating_point(folder / "operating_point.json", operating_point(rows, config, split.labels[1]))
     return read_run(folder)
+
+
+def operating_point(
+    rows: Sequence[ScoreRow], config: TrainConfig, positive: str, model: str = "float"
+) -> OperatingPoint:
+    """Choose the operating point on all validation scores: `val` first, `val_shift`, and each named shift.
+
+    Args:
+        rows: One model's scores of held-out images; those of a `test` split are left out.
+        config: With the sensitivity and the specificity to keep.
+        positive: Name of the positive class.
+        model: Which model's scores they are, in a word.
+    """
+    members: dict[tuple[str, str], list[ScoreRow]] = {}
+    for row in sorted(rows, key=lambda row: (row.split, row.shift)):
+        if row.split in VALIDATION:
+            members.setdefault((row.split, row.shift), []).append(row)
+    sets = [
+        ScoredSet(
+            logits=np.array([row.logit for row in found]),
+            positive=np.array([row.label == positive for row in found]),
+            patients=[row.patient for row in found],
+        )
+        for found in members.values()
+    ]
+    images, patients = (len({getattr(row, of) for f in members.values() for row in f}) for of in ("image", "patient"))
+    shifts = len([shift for _, shift in members if shift])
+    return choose_operating_point(
+        sets,
+        target_sensitivity=config.operate.target_sensitivity,
+        least_specificity=config.operate.least_specificity,
+        chosen_on=f"{', '.join(dict.fromkeys(name for name, _ in members))} and {shifts} named image shifts: "
+        f"{images} images of {patients} patients, {model} model",
+    )
 
 
 def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[str], None]) -> TrainingSet:
@@ -155,15 +186,23 @@ def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[
 
 
 def score_rows(
-    model: Any, config: TrainConfig, split: Split, root: Path, note: Callable[[str], None]
+    score: Score, config: TrainConfig, split: Split, root: Path, note: Callable[[str], None]
 ) -> list[ScoreRow]:
-    """Score every held-out image as it is, and the validation images under each named shift."""
+    """Score every held-out image as it is, and the validation images under each named shift.
+
+    Args:
+        score: From raw pixels uint8 `[N, H, W, C]` to the decision's logits float64 `[N]`.
+        config: The run's, with its preprocessing.
+        split: Who is held out.
+        root: Folder of the data set.
+        note: Told one line of plain text.
+    """
     held_out = split.select("val", "val_shift", "test")
     note(f"scoring {len(held_out)} held-out images, and validation under {len(SHIFTS)} named shifts")
-    rows = _scored(model, held_out, read_pixels(root, held_out, config), "")
+    rows = _rows(held_out, score(read_pixels(root, held_out, config)), "")
     val = split.select("val")
     for shift in SHIFTS:
-        rows += _scored(model, val, read_pixels(root, val, config, shift), shift)
+        rows += _rows(val, score(read_pixels(root, val, config, shift)), shift)
     return rows
 
 
@@ -174,8 +213,7 @@ def _write_data(folder: Path, root: Path, **facts: Any) -> None:
     file.write_text(json.dumps({**table, "root": str(root.resolve()), **facts}, indent=1) + "\n")
 
 
-def _scored(model: Any, images: Sequence[LabelledImage], pixels: NDArray[np.uint8], shift: str) -> list[ScoreRow]:
-    logits = predict_logits(model, pixels)[:, 0]
+def _rows(images: Sequence[LabelledImage], logits: NDArray[np.float64], shift: str) -> list[ScoreRow]:
     return [
         ScoreRow(
             image=image.path,

@@ -131,9 +131,9 @@ def read_torch_file(path: Path) -> Mapping[str, NDArray[Any]]:
                 raise pickle.UnpicklingError("it starts with another magic number")
             for key in keys:
                 values, count = storages[key]
-                if int.from_bytes(file.read(8), "little") != count:
+                stored = int.from_bytes(file.read(8), "little")
+                if stored != count or file.readinto(values.data) != values.nbytes:
                     raise pickle.UnpicklingError(f"storage {key} has another length than its tensors say")
-                file.readinto(values.data)
     except (OSError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as exc:
         raise InputError(f"{path} is no file of weights that PyTorch before 1.6 saved ({exc})") from exc
     return dict(tensors)

@@ -1,17 +1,21 @@
 """Intervals and tests for proportions and for the area under the ROC curve: pure functions of counts and scores.
 
-SciPy computes what it has; what it lacks (Newcombe's paired interval, DeLong) is written out here.
+SciPy and statsmodels compute what they have; what they lack (Newcombe's and Tango's paired intervals, DeLong) is
+written out here. Where images of one patient are alike, `slimscan_bench.clustering` says what they are worth.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta, binomtest, norm, rankdata
+from scipy.optimize import brentq
+from scipy.stats import norm, rankdata
 
 from slimscan_bench.bootstrap import Interval
 from slimscan_edge.errors import InputError
+from slimscan_train.intervals import clustered_variance
 
 
 class PairedTable(NamedTuple):
@@ -47,51 +51,45 @@ class DeLong(NamedTuple):
     covariance: NDArray[np.float64]
 
 
-def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> Interval:
+def clopper_pearson(k: float, n: float, confidence: float = 0.95) -> Interval:
     """Exact two-sided interval of a proportion (Clopper and Pearson 1934, Biometrika 26:404).
 
     Args:
-        k: Successes.
+        k: Successes; of an effective sample they need not be whole.
         n: Trials, at least one.
         confidence: 0 to 1.
 
     Raises:
         InputError: `k` of `n` is no proportion, or the confidence is not between 0 and 1.
     """
-    _check(k, n, confidence)
-    interval = binomtest(k, n).proportion_ci(confidence, method="exact")
-    return Interval(float(interval.low), float(interval.high))
+    return _proportion_interval(k, n, confidence, "beta")
 
 
-def clopper_pearson_upper(k: int, n: int, confidence: float = 0.95) -> float:
+def clopper_pearson_upper(k: float, n: float, confidence: float = 0.95) -> float:
     """Exact one-sided upper bound of a proportion; with no success `1 - (1 - confidence)**(1/n)`.
 
     Raises:
         InputError: As for `clopper_pearson`.
     """
-    _check(k, n, confidence)
-    return 1.0 if k == n else float(beta.ppf(confidence, k + 1, n - k))
+    return _proportion_interval(k, n, confidence, "beta", tails=1).high
 
 
-def clopper_pearson_lower(k: int, n: int, confidence: float = 0.95) -> float:
+def clopper_pearson_lower(k: float, n: float, confidence: float = 0.95) -> float:
     """Exact one-sided lower bound of a proportion; with no failure `(1 - confidence)**(1/n)`.
 
     Raises:
         InputError: As for `clopper_pearson`.
     """
-    _check(k, n, confidence)
-    return 0.0 if k == 0 else float(beta.ppf(1 - confidence, k, n - k + 1))
+    return _proportion_interval(k, n, confidence, "beta", tails=1).low
 
 
-def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
+def wilson(k: float, n: float, confidence: float = 0.95) -> Interval:
     """Score interval of a proportion, without continuity correction (Wilson 1927, JASA 22:209).
 
     Raises:
         InputError: As for `clopper_pearson`.
     """
-    _check(k, n, confidence)
-    interval = binomtest(k, n).proportion_ci(confidence, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
+    return _proportion_interval(k, n, confidence, "wilson")
 
 
 def newcombe_paired(table: PairedTable, confidence: float = 0.95) -> Interval:
@@ -120,6 +118,38 @@ def newcombe_paired(table: PairedTable, confidence: float = 0.95) -> Interval:
     )
 
 
+def tango_paired(gained: float, lost: float, n: float, confidence: float = 0.95) -> Interval:
+    """Score interval of the candidate's proportion less the reference's (Tango 1998, Statistics in Medicine 17:891).
+
+    The test's variance is that under each difference tried, so that the interval has a width even where no
+    observation changed: then `z**2 / (n + z**2)` to both sides.
+
+    Args:
+        gained: Observations that the candidate alone gets right; of an effective sample they need not be whole.
+        lost: Those that the reference alone gets right.
+        n: All observations, those on which both agree among them.
+        confidence: 0 to 1.
+
+    Raises:
+        InputError: The counts are none of a sample, or the confidence is not between 0 and 1.
+    """
+    if not (gained >= 0 and lost >= 0 and n > 0 and gained + lost <= n * (1 + 1e-12)):
+        raise InputError(f"got {gained} gained and {lost} lost of {n}, expected counts out of a sample")
+    z = _z(confidence)
+
+    def score(difference: float) -> float:
+        linear = (2 * n - gained + lost) * difference - gained - lost
+        constant = -lost * difference * (1 - difference)
+        lost_share = (math.sqrt(max(0.0, linear**2 - 8 * n * constant)) - linear) / (4 * n)
+        variance = n * (2 * lost_share + difference * (1 - difference))
+        return (gained - lost - n * difference) / math.sqrt(max(variance, 1e-300))
+
+    seen, edge = (gained - lost) / n, 1 - 1e-12
+    low = brentq(lambda difference: score(difference) - z, -edge, seen, xtol=1e-12) if seen > -edge else -1.0
+    high = brentq(lambda difference: score(difference) + z, seen, edge, xtol=1e-12) if seen < edge else 1.0
+    return Interval(float(low), float(high))
+
+
 def mcnemar_exact(table: PairedTable) -> float:
     """Two-sided p-value that two raters err equally often: exact, conditional on the discordant pairs.
 
@@ -129,9 +159,10 @@ def mcnemar_exact(table: PairedTable) -> float:
     Raises:
         InputError: The table holds no observation or a negative count.
     """
+    from statsmodels.stats.contingency_tables import mcnemar
+
     _checked_total(table)
-    discordant = table.reference_only + table.candidate_only
-    return float(binomtest(table.reference_only, discordant).pvalue) if discordant else 1.0
+    return float(mcnemar([[table.both, table.reference_only], [table.candidate_only, table.neither]]).pvalue)
 
 
 def auroc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
@@ -199,16 +230,25 @@ def delong_difference(
     reference: NDArray[np.float64],
     candidate: NDArray[np.float64],
     confidence: float = 0.95,
+    patients: Sequence[str] | None = None,
 ) -> Interval:
     """Interval of the candidate's AUROC less the reference's, on the same images.
 
     Models that order every positive and negative alike have no variance between them and get an interval
     without width; it says that nothing changed here, not that nothing can.
 
+    Args:
+        positive: bool `[n]`.
+        reference: float64 `[n]`, higher for positive.
+        candidate: The same of the other model.
+        confidence: 0 to 1.
+        patients: Whose each image is, where some have several: the placements' changes are then summed by patient
+            (Obuchowski 1997, Biometrics 53:567). Images are taken as independent without.
+
     Raises:
-        InputError: As for `delong`.
+        InputError: As for `delong`; or there are fewer than two patients of a class.
     """
-    difference, deviation = _delong_contrast(positive, reference, candidate)
+    difference, deviation = _delong_contrast(positive, reference, candidate, patients)
     reach = _z(confidence) * deviation
     return Interval(max(-1.0, difference - reach), min(1.0, difference + reach))
 
@@ -226,13 +266,18 @@ def delong_test(positive: NDArray[np.bool_], reference: NDArray[np.float64], can
 
 
 def _delong_contrast(
-    positive: NDArray[np.bool_], reference: NDArray[np.float64], candidate: NDArray[np.float64]
+    positive: NDArray[np.bool_],
+    reference: NDArray[np.float64],
+    candidate: NDArray[np.float64],
+    patients: Sequence[str] | None = None,
 ) -> tuple[float, float]:
     found, cleared = _placements(positive, np.stack([reference, candidate]))
     # Of the differences themselves: models that order alike then have a variance of exactly 0.
-    (gained,), (spared,) = np.diff(found, axis=0), np.diff(cleared, axis=0)
-    variance = np.var(gained, ddof=1) / len(gained) + np.var(spared, ddof=1) / len(spared)
-    return float(gained.mean()), math.sqrt(variance)
+    changes = np.empty(len(positive))
+    changes[positive], changes[~positive] = np.diff(found, axis=0)[0], np.diff(cleared, axis=0)[0]
+    difference = float(changes[positive].mean())
+    owners = [str(image) for image in range(len(positive))] if patients is None else patients
+    return difference, math.sqrt(clustered_variance(positive, changes - difference, owners))
 
 
 def _placements(
@@ -264,17 +309,26 @@ def _checked_total(table: PairedTable) -> int:
     return sum(table)
 
 
-def _check(k: int, n: int, confidence: float) -> None:
+def _proportion_interval(
+    k: float, n: float, confidence: float, method: Literal["beta", "wilson"], *, tails: Literal[1, 2] = 2
+) -> Interval:
+    """With one tail, either end is a bound at the confidence by itself."""
+    from statsmodels.stats.proportion import proportion_confint
+
     if not (n >= 1 and 0 <= k <= n):
         raise InputError(f"got {k} of {n}, expected a count out of at least one observation")
+    low, high = proportion_confint(k, n, alpha=(1 - _checked(confidence)) * 2 / tails, method=method)
+    return Interval(float(low), float(high))
+
+
+def _checked(confidence: float) -> float:
     if not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence}, expected a number between 0 and 1")
+    return confidence
 
 
 def _z(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence is {confidence}, expected a number between 0 and 1")
-    return float(norm.ppf((1 + confidence) / 2))
+    return float(norm.ppf((1 + _checked(confidence)) / 2))
 
 
 def _expit(value: float) -> float:

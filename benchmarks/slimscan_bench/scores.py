@@ -258,6 +258,12 @@ class PairedScores:
         )
 
     @property
+    def changes(self) -> NDArray[np.float64]:
+        """Of each image: 1 where the candidate alone decides rightly, -1 where the reference alone does, else 0."""
+        reference, candidate = self._right
+        return candidate.astype(np.float64) - reference.astype(np.float64)
+
+    @property
     def positives_table(self) -> PairedTable:
         """Who found which positives."""
         return self._table(self.reference.positive)
@@ -297,9 +303,15 @@ class PairedScores:
         """Exact McNemar test of equal specificity, two-sided."""
         return mcnemar_exact(self.negatives_table)
 
-    def auroc_difference_interval(self, confidence: float = 0.95) -> Interval:
-        """DeLong's interval of `auroc_difference`, images taken as independent."""
-        return delong_difference(self.reference.positive, self.reference.logits, self.candidate.logits, confidence)
+    def auroc_difference_interval(self, confidence: float = 0.95, *, clustered: bool = False) -> Interval:
+        """DeLong's interval of `auroc_difference`, images taken as independent or, `clustered`, alike by patient."""
+        return delong_difference(
+            self.reference.positive,
+            self.reference.logits,
+            self.candidate.logits,
+            confidence,
+            self.reference.patients if clustered else None,
+        )
 
     def sensitivity_difference_interval(self, confidence: float = 0.95) -> Interval:
         """Newcombe's paired interval of `sensitivity_difference`, images taken as independent."""

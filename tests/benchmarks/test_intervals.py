@@ -21,6 +21,7 @@ from slimscan_bench.intervals import (
     delong_test,
     mcnemar_exact,
     newcombe_paired,
+    tango_paired,
     wilson,
 )
 from slimscan_edge.errors import InputError
@@ -89,11 +90,46 @@ def test_newcombe_contains_the_difference_and_mirrors_with_the_raters(counts):
     assert newcombe_paired(swapped) == pytest.approx((-high, -low), abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("gained", "lost", "n", "confidence", "published"),
+    [
+        (9, 3, 32, 0.95, (-0.027, 0.390)),  # Tango 1998, Statistics in Medicine 17:891, on 4, 9, 3, 16
+        (0, 1, 44, 0.90, (-0.096, 0.037)),  # the same, soft contact lens disinfection: 43, 0, 1, 0
+        (16, 8, 86, 0.95, (-0.020, 0.207)),  # Agresti and Min 2005, Statistics in Medicine 24:729, on 53, 16, 8, 9
+        (1, 7, 21, 0.95, (-0.517, -0.026)),  # Fagerland et al. 2014, Statistics in Medicine 33:2850, on 1, 1, 7, 12
+    ],
+)
+def test_tango_as_published(gained, lost, n, confidence, published):
+    assert tango_paired(gained, lost, n, confidence) == pytest.approx(published, abs=5.1e-4)
+
+
+@pytest.mark.parametrize("n", [10, 293, 12.5])
+def test_tango_without_a_change_has_a_closed_form(n):
+    """Both agree everywhere: the variance at a difference d is then n d (1 - d), by Tango's equation 9."""
+    z = 1.6448536269514722
+    low, high = tango_paired(0, 0, n, 0.90)
+    assert (-low, high) == pytest.approx((z**2 / (n + z**2),) * 2)
+
+
+@given(st.tuples(*[st.integers(0, 60)] * 3).filter(sum))
+def test_tango_contains_the_difference_and_mirrors_with_the_raters(counts):
+    gained, lost, _ = counts
+    n = sum(counts)
+    low, high = tango_paired(gained, lost, n)
+    assert -1 <= low <= (gained - lost) / n <= high <= 1
+    assert tango_paired(lost, gained, n) == pytest.approx((-high, -low), abs=1e-9)
+
+
 def test_mcnemar_exact_as_published_and_by_exact_fractions():
     # Fagerland et al. 2017, chapter 8: McNemar exact conditional test of the Cavo data, P = 0.0525.
     assert mcnemar_exact(CAVO) == pytest.approx(0.052479, abs=5e-7)
     by_hand = 2 * sum(Fraction(math.comb(22, i), 2**22) for i in range(7))
     assert mcnemar_exact(CAVO) == pytest.approx(float(by_hand))
+    # Two media for tubercle bacilli, Armitage and Berry 1994, Statistical Methods in Medical Research, p. 127; exact by
+    # Liddell 1983: P = 0.0129.
+    assert mcnemar_exact(PairedTable(both=20, reference_only=12, candidate_only=2, neither=16)) == pytest.approx(
+        0.0129, abs=5e-5
+    )
     assert mcnemar_exact(PairedTable(90, 0, 0, 10)) == 1.0
     assert mcnemar_exact(PairedTable(90, 5, 0, 5)) == pytest.approx(2 / 2**5)
 
@@ -130,6 +166,34 @@ def test_delong_on_a_table_computed_by_hand():
     reach = 1.959963984540054 * deviation
     assert delong_difference(positive, *scores) == pytest.approx((difference - reach, difference + reach))
     assert delong_test(positive, *scores) == pytest.approx(math.erfc(abs(difference) / deviation / math.sqrt(2)))
+
+
+# DeLong, DeLong and Clarke-Pearson 1988: albumin, total protein and K-G score of 43 of their 49 patients (those with
+# all three), and whether surgery helped.
+DELONG = """
+3.0 5.8 10 0   3.2 6.3  5 1   3.9 6.8  3 1   2.8 4.8  6 0   3.2 5.8  3 1   0.9 4.0  5 0   2.5 5.7  8 0   1.6 5.6  5 1
+3.8 5.7  5 1   3.7 6.7  6 1   3.2 5.4  4 1   3.8 6.6  6 1   4.1 6.6  5 1   3.6 5.7  5 1   4.3 7.0  4 1   3.6 6.7  4 0
+2.3 4.4  6 1   4.2 7.6  4 0   4.0 6.6  6 0   3.5 5.8  6 1   3.8 6.8  7 1   3.0 4.7  8 0   4.5 7.4  5 1   3.7 7.4  5 1
+3.1 6.6  6 1   4.1 8.2  6 1   4.3 7.0  5 1   4.3 6.5  4 1   3.2 5.1  5 1   2.6 4.7  6 1   3.3 6.8  6 0   1.7 4.0  7 0
+3.7 6.1  5 1   3.3 6.3  7 1   4.2 7.7  6 1   3.5 6.2  5 1   2.9 5.7  9 0   2.1 4.8  7 1   2.8 6.2  8 0   4.0 7.0  7 1
+3.3 5.7  6 1   3.7 6.9  5 1   3.6 6.6  5 1
+"""
+
+
+def test_delong_on_their_own_patients():
+    """Areas, standard errors, differences to the K-G score and p-values as SAS gives them.
+
+    SAS/STAT 13.1 User's Guide, PROC LOGISTIC, example 8, whose event is that surgery did not help.
+    """
+    table = np.array(DELONG.split(), np.float64).reshape(-1, 4)
+    positive, albumin, protein, score = table[:, 3] == 0, -table[:, 0], -table[:, 1], table[:, 2]
+    result = delong(positive, np.stack([albumin, score, protein]))
+    assert result.auroc == pytest.approx([0.7366, 0.7258, 0.6478], abs=5e-5)
+    assert np.sqrt(np.diag(result.covariance)) == pytest.approx([0.0927, 0.1028, 0.1000], abs=5e-5)
+    assert delong_difference(positive, score, albumin) == pytest.approx((-0.1761, 0.1976), abs=5e-5)
+    assert delong_difference(positive, score, protein) == pytest.approx((-0.2830, 0.1271), abs=5e-5)
+    assert delong_test(positive, score, albumin) == pytest.approx(0.9102, abs=5e-5)
+    assert delong_test(positive, score, protein) == pytest.approx(0.4561, abs=5e-5)
 
 
 labelled_scores = st.integers(2, 40).flatmap(
@@ -212,6 +276,9 @@ def test_clusters_of_copies_carry_no_more_evidence_than_one_of_each():
         lambda: clopper_pearson(1, 5, confidence=95),
         lambda: newcombe_paired(PairedTable(0, 0, 0, 0)),
         lambda: mcnemar_exact(PairedTable(3, -1, 0, 0)),
+        lambda: tango_paired(3, 3, 5),
+        lambda: tango_paired(-1, 0, 5),
+        lambda: tango_paired(0, 0, 0),
         lambda: auroc(np.array([True, True]), np.array([0.0, 1.0])),
         lambda: delong(np.array([True, False, False]), np.zeros((1, 3))),
         lambda: delong_interval(np.array([True, True, False, False]), np.array([1.0, 3.0, 2.0, 0.0]), confidence=1.0),

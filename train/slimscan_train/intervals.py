@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_edge.errors import InputError
+
 CONFIDENCE = 0.95
 
 
@@ -65,24 +67,32 @@ def clustered_auroc(
     if area in (0.0, 1.0):
         pairs = min(of_positives, of_negatives)
         return proportion(round(area) * pairs, pairs)
-    variance = _clustered_variance(positive, placements - area, patients, (of_positives, of_negatives))
+    variance = clustered_variance(positive, placements - area, patients)
     reach = norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt(variance) / (area * (1 - area))
     return Estimate(value=area, low=float(expit(logit(area) - reach)), high=float(expit(logit(area) + reach)))
 
 
-def _clustered_variance(
-    positive: NDArray[np.bool_], deviations: NDArray[np.float64], patients: Sequence[str], counts: tuple[int, int]
-) -> float:
-    """Variance of the AUROC from the placements' deviations; `counts` are the patients of either class."""
-    _, owner = np.unique(np.array(patients), return_inverse=True)
+def clustered_variance(positive: NDArray[np.bool_], deviations: NDArray[np.float64], patients: Sequence[str]) -> float:
+    """Variance of an AUROC, or of the difference of two, with images of one patient alike (Obuchowski 1997).
+
+    Args:
+        positive: Labels `[N]`.
+        deviations: Each image's placement less the AUROC, or the change of it less the change of the AUROC, `[N]`.
+        patients: Identity of each image's patient, `[N]`; at least two of either class.
+
+    Raises:
+        InputError: There are fewer patients of a class.
+    """
+    names, owner = np.unique(np.array(patients), return_inverse=True)
+    of_positives, of_negatives = len(np.unique(owner[positive])), len(np.unique(owner[~positive]))
+    if min(of_positives, of_negatives) < 2:
+        raise InputError(f"got {of_positives} positive and {of_negatives} negative patients, expected two of each")
     found = np.bincount(owner, deviations * positive) / positive.sum()  # by patient
     cleared = np.bincount(owner, deviations * ~positive) / (~positive).sum()
-    of_positives, of_negatives = counts
-    everyone = len(found)
     return float(
         of_positives / (of_positives - 1) * (found**2).sum()
         + of_negatives / (of_negatives - 1) * (cleared**2).sum()
-        + 2.0 * everyone / (everyone - 1) * (found * cleared).sum()
+        + 2.0 * len(names) / (len(names) - 1) * (found * cleared).sum()
     )
 
 

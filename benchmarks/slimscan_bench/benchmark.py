@@ -1,7 +1,7 @@
 """The record of one `slimscan bench`: every raw value, and the table for people that is computed from them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,19 @@ from typing import Any
 from PIL import Image
 
 from slimscan_bench.bootstrap import Interval
+from slimscan_bench.bounds import COLD_START, OTHER_DECISIONS, OVER_FLOOR, OVER_PLAIN, PEAK_MEMORY, Bound, Held, exact
 from slimscan_bench.cold_start import ColdStart
 from slimscan_bench.environment import Environment, concerns_between
 from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
+from slimscan_bench.scaling import ThreadFigures, ThreadRun, thread_figures
+from slimscan_bench.side_by_side import Answer, Ratio, p50_ratio, share_decided_otherwise
 from slimscan_edge.errors import ImageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MOST_LISTED = 5
 """Images named in the report for people."""
+LARGE_FROM_PIXELS = 1_000_000
+"""Where small images end: about where a JPEG of our reference data begins to be decoded reduced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +50,12 @@ class Benchmark:
         warmup: Rounds that were not kept.
         synthetic: The images were drawn for the measurement.
         images: The images, in the order that samples count them.
+        left_out: Names of images that the bundle rejects, which were not measured.
+        answers: What every way says of each image.
         samples: Every answer, warm.
-        cold_starts: Every pair of fresh processes; may be empty.
+        thread_runs: Rounds with each number of threads; may be empty.
+        cold_starts: Every pair of fresh processes on an image of median size; may be empty.
+        largest_starts: The same on the largest image, for its memory.
         environment: The machine before.
         environment_after: The machine afterwards, when it is warm and throttling shows.
     """
@@ -61,8 +70,12 @@ class Benchmark:
     warmup: int
     synthetic: bool
     images: tuple[ImageFile, ...]
+    left_out: tuple[str, ...]
+    answers: tuple[Answer, ...]
     samples: tuple[Sample, ...]
+    thread_runs: tuple[ThreadRun, ...]
     cold_starts: tuple[ColdStart, ...]
+    largest_starts: tuple[ColdStart, ...]
     environment: Environment
     environment_after: Environment
 
@@ -88,12 +101,58 @@ class Benchmark:
     @property
     def peak_memory_mib(self) -> float | None:
         """Largest resident set of a fresh process of ours, over all cold starts."""
-        return max((p.slimscan.peak_memory_mib for p in self.cold_starts if p.slimscan.peak_memory_mib), default=None)
+        starts = (pair.slimscan for pair in (*self.cold_starts, *self.largest_starts))
+        return max((start.peak_memory_mib for start in starts if start.peak_memory_mib), default=None)
 
     @property
     def floor_peak_memory_mib(self) -> float | None:
         """The same of the bare script."""
-        return max((p.floor.peak_memory_mib for p in self.cold_starts if p.floor.peak_memory_mib), default=None)
+        starts = (pair.floor for pair in (*self.cold_starts, *self.largest_starts))
+        return max((start.peak_memory_mib for start in starts if start.peak_memory_mib), default=None)
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Names of the other ways that were measured beside ours."""
+        return tuple(self.samples[0].others_ms)
+
+    @property
+    def image_classes(self) -> Mapping[str, tuple[int, ...]]:
+        """Which images are of each class that ratios are given for; classes without an image are left out."""
+        large = tuple(i for i, file in enumerate(self.images) if file.width * file.height >= LARGE_FROM_PIXELS)
+        small = tuple(i for i in range(len(self.images)) if i not in set(large))
+        classes = {"all": tuple(range(len(self.images))), "large": large, "small": small}
+        return {name: images for name, images in classes.items() if images}
+
+    def ratio(self, way: str, *, image_class: str = "all") -> Ratio:
+        """Our median over another way's."""
+        return p50_ratio(self.samples, way, images=self.image_classes[image_class])
+
+    @property
+    def scaling(self) -> tuple[ThreadFigures, ...]:
+        """What each number of threads makes of it; empty when only one was measured."""
+        return thread_figures(self.thread_runs)
+
+    @property
+    def bounds(self) -> tuple[Held, ...]:
+        """Every bound of `slimscan_bench.bounds` beside what was measured, if it was."""
+        otherwise = share_decided_otherwise(self.answers, "plain") if "plain" in self.ways else None
+        return (
+            self._over(OVER_PLAIN, "plain"),
+            self._over(OVER_FLOOR, "floor"),
+            exact(OTHER_DECISIONS, otherwise),
+            Held(
+                bound=COLD_START,
+                value=self.floor_ratio.p50 if self.cold_starts else None,
+                interval=self.floor_ratio.p50_interval if self.cold_starts else None,
+            ),
+            exact(PEAK_MEMORY, self.peak_memory_mib),
+        )
+
+    def _over(self, bound: Bound, way: str) -> Held:
+        if way not in self.ways:
+            return Held(bound=bound, value=None, interval=None)
+        ratio = self.ratio(way)
+        return Held(bound=bound, value=ratio.value, interval=ratio.interval)
 
     @property
     def concerns(self) -> tuple[str, ...]:
@@ -113,7 +172,10 @@ class Benchmark:
             *(_stage_line(name, self.stage(name)) for name in STAGES),
             "",
             *self._slowest_image_lines(),
+            *self._ratio_lines(),
+            *self._scaling_lines(),
             *self._cold_start_lines(),
+            *self._bound_lines(),
             *(f"caution: {concern}" for concern in self.concerns),
         ]
 
@@ -126,7 +188,8 @@ class Benchmark:
             f"software {where.interpreter} with {self.threads} threads, Python {where.python}, NumPy {where.numpy}, "
             f"Pillow {where.pillow}, libjpeg-turbo {where.libjpeg_turbo or 'absent'}",
             f"images   {len(self.images)}, "
-            + ("drawn for this measurement: no X-ray was read" if self.synthetic else "as given"),
+            + ("drawn for this measurement: no X-ray was read" if self.synthetic else "as given")
+            + (f"; {len(self.left_out)} rejected and left out" if self.left_out else ""),
         ]
 
     def _slowest_image_lines(self) -> list[str]:
@@ -142,9 +205,45 @@ class Benchmark:
             lines.append(f"  and {len(medians) - len(listed)} images that take less")
         return lines
 
+    def _ratio_lines(self) -> list[str]:
+        lines = []
+        for way in self.ways:
+            lines += ["", f"{f'against {way}':24}{'ours, ms':>9}{f'{way}, ms':>11}{'ratio':>8}   95 % interval"]
+            for name, images in self.image_classes.items():
+                ratio = self.ratio(way, image_class=name)
+                lines.append(
+                    f"  {f'{name} ({len(images)} images)':22}{ratio.ours_p50_ms:9.2f}{ratio.other_p50_ms:11.2f}"
+                    f"{ratio.value:8.3f}   {interval_text(ratio.interval, 3)}"
+                )
+            otherwise = round(share_decided_otherwise(self.answers, way) * len(self.answers))
+            lines.append(f"  the same decision on {len(self.answers) - otherwise} of {len(self.answers)} images")
+        return lines
+
+    def _scaling_lines(self) -> list[str]:
+        if not self.thread_runs:
+            return []
+        return [
+            "",
+            "threads   total p50   invoke p50   files a second, read ahead",
+            *(
+                f"{row.threads:7}{row.total_p50_ms:9.2f} ms{row.invoke_p50_ms:10.2f} ms{row.images_per_second:13.0f}"
+                for row in self.scaling
+            ),
+        ]
+
+    def _bound_lines(self) -> list[str]:
+        measured = [held for held in self.bounds if held.value is not None]
+        if not self.ways or not measured:
+            return []
+        return [
+            f"{'bound':48}{'measured':>9}{'allowed':>9}",
+            *(f"  {h.bound.name:46}{h.value:9.3g}{h.bound.at_most:9g}   {h.verdict}" for h in measured),
+            "",
+        ]
+
     def _cold_start_lines(self) -> list[str]:
         if not self.cold_starts:
-            return []
+            return [""] if self.ways or self.thread_runs else []
         ratio = self.floor_ratio
         return [
             "",
@@ -162,6 +261,16 @@ class Benchmark:
             "bootstrap_seed": BOOTSTRAP_SEED,
             "concerns": self.concerns,
             "stages_ms": {name: _figures(self.stage(name)) for name in STAGES},
+            "ratios": {
+                way: {name: _ratio(self.ratio(way, image_class=name)) for name in self.image_classes}
+                for way in self.ways
+            },
+            "decided_otherwise": {way: share_decided_otherwise(self.answers, way) for way in self.ways},
+            "scaling": [dataclasses.asdict(row) for row in self.scaling],
+            "bounds": [
+                {**dataclasses.asdict(h.bound), "value": h.value, "interval_95": h.interval, "verdict": h.verdict}
+                for h in self.bounds
+            ],
         }
         if self.cold_starts:
             summary["first_answer_ms"] = _figures(self.first_answer)
@@ -207,6 +316,10 @@ def interval_text(interval: Interval | None, digits: int) -> str:
 def memory_text(value: float | None) -> str:
     """MiB, or that they are unknown."""
     return "unknown" if value is None else f"{value:,.1f} MiB"
+
+
+def _ratio(ratio: Ratio) -> dict[str, Any]:
+    return {**dataclasses.asdict(ratio), "ratio": ratio.value}
 
 
 def _figures(values: Distribution) -> dict[str, Any]:

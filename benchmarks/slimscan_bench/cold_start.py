@@ -35,8 +35,15 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
-    """One start of ours and one of the floor, right after each other."""
+    """One start of ours and one of the floor, right after each other.
 
+    Attributes:
+        image: Name of the image that both answered for.
+        slimscan: Ours.
+        floor: The bare script.
+    """
+
+    image: str
     slimscan: Start
     floor: Start
 
@@ -83,7 +90,7 @@ def measure_cold_starts(
         for run in range(runs + 1):
             order = ("slimscan", "floor") if run % 2 else ("floor", "slimscan")  # neither always goes first
             starts = {name: _start(commands[name]) for name in order}
-            pairs.append(ColdStart(slimscan=starts["slimscan"], floor=starts["floor"]))
+            pairs.append(ColdStart(image=image.name, slimscan=starts["slimscan"], floor=starts["floor"]))
             progress(run + 1)
     return tuple(pairs[1:])
 

@@ -1,35 +1,44 @@
 """How long answers take: every stage of every image, measured warm and kept raw. Base dependencies only."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_bench.bootstrap import Interval, clustered_interval
-from slimscan_edge.classifier import Classifier, Timings
+from slimscan_bench.ways import Way
+from slimscan_edge.classifier import Classifier, Finding, Timings
 from slimscan_edge.errors import InputError
 
 STAGES = ("decode", "resize", "invoke", "decide", "total")
 MIN_VALUES_FOR_P99 = 100
 BOOTSTRAP_SEED = 0
 """Of the intervals of medians; the values themselves are kept, so any other seed can be tried."""
+_OURS = "slimscan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One answer for one image.
+    """One answer for one image, and the other ways' right before or after it.
 
     Attributes:
         image: Which of the images, from 0.
         round: Which of the rounds over all images, from 0.
         timings: Milliseconds of each stage.
+        elapsed_ms: Of the whole answer, by the clock that the other ways were timed with.
+        others_ms: The same of each other way.
     """
 
     image: int
     round: int
     timings: Timings
+    elapsed_ms: float
+    others_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +94,21 @@ def measure_latency(
     *,
     warmup: int,
     repeats: int,
+    ways: Mapping[str, Way] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Sample, ...]:
     """Ask for every image, round after round, and keep what each stage took.
 
     Rounds go over all images in turn, so that a drift of the machine falls on all alike. Files are read anew
-    each time; after the warm-up they come from the page cache.
+    each time; after the warm-up they come from the page cache. Other ways answer for the same image at once, in
+    each of the possible orders in turn, so that what one finds in the caches the others find as often.
 
     Args:
         classifier: Ready to answer.
         images: Image files.
         warmup: Rounds before anything is kept.
         repeats: Rounds that are kept.
+        ways: Other ways to be timed beside ours, by name.
         progress: Called with the number of rounds done, warm-up included.
 
     Returns:
@@ -110,18 +122,41 @@ def measure_latency(
         raise InputError(
             f"got {len(images)} images, {repeats} repeats and {warmup} warm-up rounds, expected at least 1, 1 and 0"
         )
+    everyone = {_OURS: classifier.predict, **(ways or {})}
+    orders = tuple(permutations(everyone))
     samples = []
     for count in range(warmup + repeats):
         for index, path in enumerate(images):
-            finding = classifier.predict(path)
+            finding, elapsed_ms = _take_turns(everyone, orders[(count + index) % len(orders)], path)
             if finding.decision == "rejected":
                 raise InputError(
                     f"{path} is rejected ({finding.reason}), so it takes no time; give images that are not"
                 )
             if count >= warmup:
-                samples.append(Sample(image=index, round=count - warmup, timings=finding.timings))
+                samples.append(
+                    Sample(
+                        image=index,
+                        round=count - warmup,
+                        timings=finding.timings,
+                        elapsed_ms=elapsed_ms[_OURS],
+                        others_ms={name: elapsed_ms[name] for name in ways or {}},
+                    )
+                )
         progress(count + 1)
     return tuple(samples)
+
+
+def _take_turns(
+    ways: Mapping[str, Callable[[Path], Any]], order: Sequence[str], path: Path
+) -> tuple[Finding, dict[str, float]]:
+    """Our finding, and what each way took."""
+    answers, elapsed_ms = {}, {}
+    for name in order:
+        start = perf_counter()
+        answers[name] = ways[name](path)
+        elapsed_ms[name] = (perf_counter() - start) * 1e3
+    finding: Finding = answers[_OURS]
+    return finding, elapsed_ms
 
 
 def distribution(samples: Sequence[Sample], stage: str, *, image: int | None = None) -> Distribution:

@@ -13,7 +13,7 @@ from slimscan_bench.environment import read_environment
 from slimscan_bench.latency import Distribution, distribution, measure_latency
 from slimscan_bench.typical_images import TYPICAL, write_typical_images
 from slimscan_edge.bundle import read_bundle
-from slimscan_edge.classifier import Classifier
+from slimscan_edge.classifier import Classifier, Finding
 from slimscan_edge.cli import main
 from slimscan_edge.errors import ImageError, InputError, InterpreterError
 
@@ -42,6 +42,24 @@ def test_rounds_go_over_all_images_in_turn_and_the_warmup_is_dropped(classifier,
     parts = [distribution(samples, stage).values for stage in ("decode", "resize", "invoke", "decide")]
     assert total.values == pytest.approx(np.sum(parts, axis=0))
     assert distribution(samples, "total", image=1).values == total.values[1::2]
+
+
+def test_other_ways_take_their_turn_on_every_image_in_changing_order(classifier, pictures):
+    asked = []
+    ways = {name: (lambda path, name=name: asked.append((name, path.name)) or 0.5) for name in ("a", "b")}
+    samples = measure_latency(classifier, pictures, warmup=1, repeats=6, ways=ways)
+    assert len(asked) == 2 * 7 * len(pictures)
+    assert {name for _, name in asked} == {path.name for path in pictures}
+    assert {tuple(sample.others_ms) for sample in samples} == {("a", "b")}
+    assert all(min(sample.others_ms.values()) > 0 for sample in samples)
+    pairs = [(asked[k][0], asked[k + 1][0]) for k in range(0, len(asked), 2)]
+    assert pairs.count(("a", "b")) == pairs.count(("b", "a")) == 7
+
+
+def test_the_clock_of_the_other_ways_covers_all_stages_of_ours(classifier, pictures):
+    for sample in measure_latency(classifier, pictures, warmup=0, repeats=2):
+        assert sample.elapsed_ms >= sample.timings.total_ms
+        assert sample.others_ms == {}
 
 
 def test_percentiles_of_known_values():
@@ -82,6 +100,7 @@ def test_cold_starts_are_kept_in_pairs(pictures):
     )
     assert len(pairs) == 1
     assert done == [1, 2]
+    assert pairs[0].image == "grey60.jpeg"
     (pair,) = pairs
     assert pair.ratio == pair.slimscan.first_answer_ms / pair.floor.first_answer_ms > 0
     if sys.platform == "linux":
@@ -121,7 +140,7 @@ def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     assert printed.count("\n") == 1
     record = json.loads(printed)
     assert record == json.loads(out.read_text())
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert record["bundle_id"] == "brightness-1.0.0"
     assert record["bundle_sha256"] == read_bundle(BUNDLE).sha256
     assert record["bundle_size_bytes"] == BUNDLE.stat().st_size
@@ -129,7 +148,7 @@ def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     assert [image["name"] for image in record["images"]] == ["grey60.jpeg", "grey200.jpeg"]
     assert len(record["samples"]) == 8
     assert record["summary"]["stages_ms"]["total"]["count"] == 8
-    assert len(record["cold_starts"]) == 1
+    assert len(record["cold_starts"]) == len(record["largest_starts"]) == 1
     assert "--repeats 4 --warmup 1 --cold-starts 1" in record["command"]
     assert record["environment"]["python"] == read_environment(interpreter="").python
 
@@ -156,6 +175,47 @@ def test_command_without_images_says_that_it_drew_them(capsys):
     for stage in ("decode", "resize", "invoke", "decide", "total"):
         assert f"\n{stage}" in table
     assert "first answer" not in table
+
+
+def test_command_measures_against_other_ways_and_by_threads(pictures, tmp_path, capsys):
+    out = tmp_path / "benchmark.json"
+    options = ["--bundle", str(BUNDLE), "--repeats", "3", "--warmup", "0", "--cold-starts", "0", "--out", str(out)]
+    code = main(["bench", *map(str, pictures), *options, "--against", "plain", "--against", "floor", "--scaling"])
+    table, record = capsys.readouterr().out, json.loads(out.read_text())
+    assert code == 0
+    assert set(record["summary"]["ratios"]) == {"plain", "floor"}
+    assert set(record["summary"]["ratios"]["plain"]) == {"all", "small"}
+    assert set(record["samples"][0]["others_ms"]) == {"plain", "floor"}
+    assert [answer["decision"] for answer in record["answers"]] == ["negative", "positive"]
+    assert record["summary"]["decided_otherwise"]["plain"] == 0.0
+    assert "against plain" in table
+    assert "the same decision on 2 of 2 images" in table
+    assert "p50 over the floor's" in table
+    assert {run["threads"] for run in record["thread_runs"]} >= {1}
+    assert "--against plain --against floor --scaling" in record["command"]
+
+
+def test_a_check_is_not_made_without_what_it_checks():
+    assert main(["bench", "--bundle", str(BUNDLE), "--check", "--cold-starts", "0"]) == 2
+
+
+def test_images_that_the_bundle_rejects_are_left_out_and_named(pictures, monkeypatch, capsys):
+    answered = Classifier.predict
+
+    def picky(self, source):
+        if "grey60" in str(source):
+            return Finding.rejected("too dark", bundle_id="brightness-1.0.0")
+        return answered(self, source)
+
+    monkeypatch.setattr(Classifier, "predict", picky)
+    options = ["--bundle", str(BUNDLE), "--repeats", "1", "--warmup", "0", "--cold-starts", "0", "--json"]
+    assert main(["bench", *map(str, pictures), *options]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["left_out"] == ["grey60.jpeg"]
+    assert [image["name"] for image in record["images"]] == ["grey200.jpeg"]
+    assert len(record["answers"]) == 1
+    assert main(["bench", str(pictures[0]), *options]) == 2
+    assert "rejects all 1 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--repeats", "0"], ["--cold-starts", "-1"], ["--warmup", "two"]])

@@ -5,30 +5,39 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
-from slimscan_edge.errors import EXIT_DONE, InputError, MissingExtraError
+from slimscan_edge.errors import (
+    EXIT_DONE,
+    EXIT_GATE_FAILED,
+    EXIT_GATE_INCONCLUSIVE,
+    InputError,
+    MissingExtraError,
+)
 
 if TYPE_CHECKING:
     from slimscan_bench.benchmark import Benchmark
-    from slimscan_edge.classifier import Classifier
+    from slimscan_bench.bounds import Held
 
 _DETAILS = """\
 Each image is read, resized, run and decided on, again and again in turn; every time is kept and its median is given
 with an interval. Then `slimscan predict` is started afresh several times, in turn with a bare script that only imports
 NumPy, Pillow and the interpreter and runs the same model. Without images three drawn chests of typical X-ray sizes are
-used: times hold for such sizes, answers mean nothing. With --training (needs the train extra) no bundle is run: epochs
-of the bare training step, of the input pipeline, of both and of plain Keras are timed in turn. Close other programs
-first.
+used: times hold for such sizes, answers mean nothing. --against times another way in turn with ours on every image, on
+the same loaded network, and counts the same decisions: plain (decode in full, convert, resize, normalise in float,
+quantise, invoke) or floor (decode reduced, resize, invoke, nothing else). --check holds the figures to the project's
+bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain to tell (INCONCLUSIVE, exit code 3). With
+--training (needs the train extra) no bundle is run: epochs of the bare training step, of the input pipeline, of both
+and of plain Keras are timed in turn. Close other programs first.
 """
-_ANSWERS_ONLY = ("images", "bundle", "threads", "allow_failed", "cold_starts")
-_ANSWERS_COUNTS = {"repeats": 50, "warmup": 5, "cold_starts": 5}
+_ANSWERS_ONLY = ("images", "bundle", "threads", "allow_failed", "cold_starts", "against", "check", "scaling")
+_ANSWERS_COUNTS = {"repeats": 50, "warmup": 5, "cold_starts": 10}
+_WAYS = ("plain", "floor")
 _TRAINING_ONLY = ("recipe", "set", "steps")
 _TRAINING_COUNTS = {"repeats": 5, "warmup": 1, "steps": 50}
 
@@ -53,8 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--warmup", type=_whole_number(0), metavar="N", help="rounds before, not kept (default: 5; of training 1)"
     )
     parser.add_argument(
-        "--cold-starts", type=_whole_number(0), metavar="N", help="fresh processes (default: 5; 0: none)"
+        "--cold-starts", type=_whole_number(0), metavar="N", help="fresh processes (default: 10; 0: none)"
     )
+    parser.add_argument(
+        "--against", action="append", default=[], choices=_WAYS, help="time another way in turn; may be given twice"
+    )
+    parser.add_argument("--check", action="store_true", help="against both, and hold all figures to the bounds")
+    parser.add_argument("--scaling", action="store_true", help="also with each number of threads, and files in a batch")
     training = parser.add_argument_group("speed of training")
     training.add_argument("--training", action="store_true", help="measure it, and nothing else")
     training.add_argument("--recipe", metavar="R", help="recipe, as slimscan train takes it")
@@ -67,17 +81,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print a table or a JSON line, and write the record if a file is given."""
+    """Measure, print a table or a JSON line, and write the record if a file is given; 1 or 3 when a check fails."""
+    _settle(arguments)
+    if arguments.training:
+        _report(_measure_training(arguments), arguments)
+        return EXIT_DONE
+    record = _measure_answers(arguments)
+    _report(record, arguments)
+    return _checked(record.bounds) if arguments.check else EXIT_DONE
+
+
+def _report(record: _Record, arguments: argparse.Namespace) -> None:
     from slimscan_edge.atomic import write_atomically
 
-    _settle(arguments)
-    record = _measure_training(arguments) if arguments.training else _measure_answers(arguments)
     table = record.to_table()
     print(json.dumps(table) if arguments.json else "\n".join(record.to_lines()))
     if arguments.out:
         write_atomically(arguments.out, (json.dumps(table, indent=1) + "\n").encode())
         print(f"record: {arguments.out}", file=sys.stderr)
-    return EXIT_DONE
+
+
+def _checked(bounds: "Sequence[Held]") -> int:
+    """Name every bound that was not kept to, and return the exit code."""
+    for held in bounds:
+        if held.excess:
+            print(f"slimscan bench: {held.verdict}: {held.excess}", file=sys.stderr)
+    verdicts = {held.verdict for held in bounds}
+    if "FAIL" in verdicts:
+        return EXIT_GATE_FAILED
+    return EXIT_GATE_INCONCLUSIVE if "INCONCLUSIVE" in verdicts else EXIT_DONE
 
 
 def _settle(arguments: argparse.Namespace) -> None:
@@ -94,6 +126,9 @@ def _settle(arguments: argparse.Namespace) -> None:
     if foreign:
         option = "IMAGE" if foreign[0] == "images" else f"--{foreign[0].replace('_', '-')}"
         raise InputError(f"{option} goes only {'without' if arguments.training else 'with'} --training; leave it out")
+    if arguments.check and arguments.cold_starts == 0:
+        raise InputError("--check holds cold starts to a bound too; leave --cold-starts 0 out")
+    arguments.against = [way for way in _WAYS if way in arguments.against or arguments.check]
     for name, count in (_TRAINING_COUNTS if arguments.training else _ANSWERS_COUNTS).items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, count)
@@ -116,62 +151,27 @@ def _measure_training(arguments: argparse.Namespace) -> _Record:
     return record
 
 
-def _measure_answers(arguments: argparse.Namespace) -> _Record:
+def _measure_answers(arguments: argparse.Namespace) -> "Benchmark":
+    from slimscan_bench.measuring import Plan, measure
     from slimscan_bench.typical_images import write_typical_images
+    from slimscan_edge.locate import locate_bundle
     from slimscan_edge.preprocess import image_files
 
     given = image_files(arguments.images)
     classifier = load_classifier(arguments)
-    with nullcontext() if given else tempfile.TemporaryDirectory(prefix="slimscan-bench-") as folder:
-        paths = write_typical_images(Path(folder)) if folder else given
-        return _measure(arguments, classifier, paths, synthetic=not given)
-
-
-def _measure(
-    arguments: argparse.Namespace, classifier: "Classifier", paths: list[Path], *, synthetic: bool
-) -> "Benchmark":
-    from slimscan_bench.benchmark import Benchmark, describe_image
-    from slimscan_bench.cold_start import measure_cold_starts
-    from slimscan_bench.environment import read_environment
-    from slimscan_bench.latency import measure_latency
-    from slimscan_edge.locate import locate_bundle
-
-    bundle, interpreter = classifier.bundle, classifier.interpreter
-    bundle_path = locate_bundle(arguments.bundle).path
-    images = tuple(describe_image(path) for path in paths)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    before = read_environment(interpreter=interpreter.backend)
-    samples = measure_latency(
-        classifier,
-        paths,
+    plan = Plan(
+        command=_command(arguments, classifier.interpreter.threads),
+        bundle_path=locate_bundle(arguments.bundle).path,
+        synthetic=not given,
         warmup=arguments.warmup,
         repeats=arguments.repeats,
-        progress=_progress(f"rounds over {len(paths)} images", arguments.warmup + arguments.repeats),
+        against=tuple(arguments.against),
+        scaling=arguments.scaling,
+        cold_starts=arguments.cold_starts,
     )
-    cold_starts = measure_cold_starts(
-        bundle,
-        paths[0],
-        bundle_path=bundle_path,
-        threads=interpreter.threads,
-        runs=arguments.cold_starts,
-        progress=_progress("pairs of fresh processes", arguments.cold_starts + 1),
-    )
-    return Benchmark(
-        command=_command(arguments, interpreter.threads),
-        started=started,
-        bundle_id=bundle.manifest.bundle_id,
-        bundle_sha256=bundle.sha256,
-        bundle_size_bytes=bundle_path.stat().st_size,
-        model_size_bytes=len(bundle.model),
-        threads=interpreter.threads,
-        warmup=arguments.warmup,
-        synthetic=synthetic,
-        images=images,
-        samples=samples,
-        cold_starts=cold_starts,
-        environment=before,
-        environment_after=read_environment(interpreter=interpreter.backend),
-    )
+    with nullcontext() if given else tempfile.TemporaryDirectory(prefix="slimscan-bench-") as folder:
+        paths = write_typical_images(Path(folder)) if folder else given
+        return measure(classifier, paths, plan, progress=_progress)
 
 
 def _command(arguments: argparse.Namespace, threads: int) -> str:
@@ -181,6 +181,8 @@ def _command(arguments: argparse.Namespace, threads: int) -> str:
     words += ["--threads", str(threads), *(["--allow-failed"] if arguments.allow_failed else [])]
     for name in ("repeats", "warmup", "cold_starts"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
+    words += [word for way in arguments.against for word in ("--against", way)]
+    words += [f"--{name}" for name in ("check", "scaling") if getattr(arguments, name)]
     return shlex.join(words)
 
 

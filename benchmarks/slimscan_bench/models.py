@@ -79,7 +79,13 @@ def read_models(reference: Path, candidate: Path) -> tuple[Model, Model]:
 
 
 def tflite_score(model: bytes) -> Score:
-    """The scoring function of a `.tflite` model, int8 or float.
+    """The decision's logits of a `.tflite` model, int8 or float; arguments and errors as for `tflite_logits`."""
+    logits = tflite_logits(model)
+    return lambda pixels: logits(pixels)[:, 0]
+
+
+def tflite_logits(model: bytes) -> Score:
+    """The scoring function of a `.tflite` model, int8 or float: all logits, float64 `[N, K]`.
 
     Args:
         model: The file's bytes. Input uint8 (raw pixels) or float32 (pixels as training normalises them); one output
@@ -101,7 +107,7 @@ def tflite_score(model: bytes) -> Score:
     def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         inputs = (_as_input(one[np.newaxis], interpreter.input.dtype) for one in pixels)
         tensors = (interpreter.invoke(one)[logits_at[0]] for one in inputs)
-        return np.array([float(spec.real_values(tensor)[0, 0]) for tensor in tensors], dtype=np.float64)
+        return np.array([spec.real_values(tensor)[0] for tensor in tensors], dtype=np.float64)
 
     return score
 

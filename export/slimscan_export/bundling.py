@@ -29,6 +29,10 @@ from slimscan_train.report import render
 from slimscan_train.run import Run
 
 TEMPLATES = Path(__file__).parent / "templates"
+GOLDEN: tuple[tuple[Subtype, int, int], ...] = (("normal", 236, 204), ("bacteria", 118, 102))
+"""Phantom, height and width of each golden image."""
+GOLDEN_STEP = 12
+"""Between its grey levels, of 256."""
 
 
 def make_bundle(
@@ -89,13 +93,14 @@ def make_bundle(
 
 
 def _golden_images() -> dict[str, bytes]:
-    """A healthy phantom and a diseased one as PNG, of another size than any input so that resizing is tested too."""
+    """A healthy phantom and a diseased one as PNG: one larger than usual inputs and one smaller, so that the self-test
+    sees both ways of resizing. In few grey levels, since a bundle is carried on small cards.
+    """
     images = {}
-    subtypes: tuple[Subtype, ...] = ("normal", "bacteria")
-    for seed, subtype in enumerate(subtypes):
-        pixels = draw_phantom(np.random.default_rng(seed), subtype=subtype, height=236, width=204)
+    for seed, (subtype, height, width) in enumerate(GOLDEN):
+        pixels = draw_phantom(np.random.default_rng(seed), subtype=subtype, height=height, width=width)
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG", optimize=True)
+        Image.fromarray(pixels // GOLDEN_STEP * GOLDEN_STEP).save(file, "PNG", optimize=True)
         images[f"golden/phantom-{seed}.png"] = file.getvalue()
     return images
 

@@ -137,7 +137,16 @@ def test_what_is_no_finished_run_is_refused(dataset: Dataset, tmp_path: Path) ->
 
 def test_scores_are_read_back_exactly(tmp_path: Path) -> None:
     rows = [
-        ScoreRow(image='a, "b".png', split="val", shift=shift, patient="p", label="NORMAL", group="g", logit=1 / 3)
+        ScoreRow(
+            image='a, "b".png',
+            split="val",
+            shift=shift,
+            patient="p",
+            label="NORMAL",
+            group="g",
+            logit=1 / 3,
+            subtype_logit=2 / 3,
+        )
         for shift in ("", "darker")
     ]
     write_scores(tmp_path / "scores.csv", rows)

@@ -13,6 +13,7 @@ logs/, checkpoint/     TensorBoard's, and what a stopped run resumes from
 
 import csv
 import json
+import math
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -37,7 +38,10 @@ ParsedT = TypeVar("ParsedT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRow:
-    """One row of `scores.csv`: the float model's first logit for one image, as it is (`shift` "") or shifted."""
+    """One row of `scores.csv`: the float model's logits for one image, as it is (`shift` "") or shifted.
+
+    `logit` is the decision's, `subtype_logit` the second output's; NaN when there is none.
+    """
 
     image: str
     split: str
@@ -46,6 +50,7 @@ class ScoreRow:
     label: str
     group: str
     logit: float
+    subtype_logit: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +181,9 @@ def read_scores(path: Path) -> list[ScoreRow]:
     try:
         with path.open(newline="") as file:
             return [
-                from_mapping(ScoreRow, {**row, "logit": float(row["logit"])}, where=str(path))
+                from_mapping(
+                    ScoreRow, {k: float(v) if k.endswith("logit") else v for k, v in row.items()}, where=str(path)
+                )
                 for row in csv.DictReader(file)
             ]
     except (OSError, KeyError, ValueError) as exc:

@@ -16,6 +16,7 @@ from slimscan_train.intervals import Estimate, clustered_auroc, proportion
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
 from slimscan_train.run import Run
 from slimscan_train.split import Split, SplitName
+from slimscan_train.subtypes import SubtypeSummary, summarise_subtypes
 
 MOST_CASES = 8
 """Misses, and as many false alarms, that a report shows."""
@@ -178,6 +179,7 @@ class RunSummary:
         sets: Held-out images as they are, then the named shifts.
         worst_shift: The named shift with the least balanced accuracy, None without named shifts.
         groups: Subgroups of each split.
+        subtypes: Of each split, when the model tells subtypes apart.
         calibration: Of each split that holds both classes.
         learning: How training went, None without a history.
         misses: The positives called negative with the lowest probabilities, worst first.
@@ -192,6 +194,7 @@ class RunSummary:
     sets: tuple[SetSummary, ...]
     worst_shift: str | None
     groups: tuple[GroupSummary, ...]
+    subtypes: tuple[SubtypeSummary, ...]
     calibration: tuple[CalibrationSummary, ...]
     learning: LearningSummary | None
     misses: tuple[Case, ...]
@@ -222,6 +225,7 @@ def summarise(run: Run, evaluations: Sequence[Evaluation]) -> RunSummary:
         sets=sets,
         worst_shift=_worst([found for found in sets if found.shift]),
         groups=tuple(group for found in plain for group in _groups(found)),
+        subtypes=tuple(_subtypes(run, plain)),
         calibration=tuple(_calibration(found) for found in plain if 0 < found.positive.sum() < len(found.positive)),
         learning=_learning(read_history(run.folder)),
         misses=misses,
@@ -295,6 +299,13 @@ def _groups(found: Evaluation) -> Iterable[GroupSummary]:
             measure="sensitivity" if is_positive else "specificity",
             right=right,
         )
+
+
+def _subtypes(run: Run, plain: Sequence[Evaluation]) -> Iterable[SubtypeSummary]:
+    if run.config.model.outputs == 2:
+        for found in plain:
+            if summary := summarise_subtypes(found, run.split.subtypes):
+                yield summary
 
 
 def _calibration(found: Evaluation) -> CalibrationSummary:

@@ -1,6 +1,7 @@
 """A training run from data set to finished run folder."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from slimscan_train.run import (
 )
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
+from slimscan_train.subtypes import calibrate_subtypes
 from slimscan_train.thresholds import ScoredSet, choose_operating_point
 
 Score: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -124,8 +126,12 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
         watch=progress.step,
         teach=Teacher(teachers, config, train).teach if teachers else None,
     )
+    if config.model.outputs == 2:
+        sick = [image for image in val if split.is_positive(image)]
+        is_first = np.array([image.group == split.subtypes[0] for image in sick])
+        calibrate_subtypes(model, predict_logits(model, read_pixels(root, sick, config))[:, 1], is_first)
     model.save(folder / "model.keras")
-    rows = score_rows(lambda pixels: predict_logits(model, pixels)[:, 0], config, split, root, progress.note)
+    rows = score_rows(lambda pixels: predict_logits(model, pixels), config, split, root, progress.note)
     write_scores(folder / "scores.csv", rows)
     write_operating_point(folder / "operating_point.json", operating_point(rows, config, split.labels[1]))
     return read_run(folder)
@@ -191,7 +197,7 @@ def score_rows(
     """Score every held-out image as it is, and the validation images under each named shift.
 
     Args:
-        score: From raw pixels uint8 `[N, H, W, C]` to the decision's logits float64 `[N]`.
+        score: From raw pixels uint8 `[N, H, W, C]` to logits float64 `[N, K]`.
         config: The run's, with its preprocessing.
         split: Who is held out.
         root: Folder of the data set.
@@ -222,9 +228,10 @@ def _rows(images: Sequence[LabelledImage], logits: NDArray[np.float64], shift: s
             patient=image.patient,
             label=image.label,
             group=image.group,
-            logit=float(logit),
+            logit=float(of_image[0]),
+            subtype_logit=float(of_image[1]) if len(of_image) > 1 else math.nan,
         )
-        for image, logit in zip(images, logits, strict=True)
+        for image, of_image in zip(images, logits, strict=True)
     ]
 
 

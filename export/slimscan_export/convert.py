@@ -1,8 +1,8 @@
-"""From a Keras model to TFLite, in four precisions, all with the same contract.
+"""From a Keras model to TFLite, in five precisions, all with the same contract.
 
 Every file takes raw uint8 pixels `[1, H, W, C]` and gives logits `[1, K]` and the evidence map
-`[1, h, w, K]`. The float variants normalise inside the graph; in the int8 one the pixels are already the
-quantised input, so nothing is normalised at all.
+`[1, h, w, K]`. In int8 the pixels are the quantised input already and nothing is normalised at all; the others
+normalise inside the graph.
 
 A SavedModel is written once and every conversion starts from it: through `from_keras_model` the same bytes
 take several times as long.
@@ -24,8 +24,9 @@ from slimscan_export.compaction import compact
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, normalise_pixels
 from slimscan_train.quiet import held_back_stderr
 
-Precision = Literal["float32", "float16", "dynamic", "int8"]
+Precision = Literal["float32", "float16", "dynamic", "int16x8", "int8"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "dynamic", "int8")
+"""Those that every export makes; `int16x8` is one more to compare with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +75,15 @@ def convert(saved: SavedModel, precision: Precision, calibration: NDArray[np.uin
 
     Args:
         saved: The model.
-        precision: `float32`; `float16` weights; `dynamic`: int8 weights with float activations; `int8`: int8
-            weights and activations throughout.
-        calibration: Representative images uint8 `[N, H, W, C]`; `int8` after training needs them.
+        precision: `float32`; `float16` weights; `dynamic`: int8 weights with float activations; `int16x8`: int8
+            weights with int16 activations; `int8`: int8 weights and activations throughout.
+        calibration: Representative images uint8 `[N, H, W, C]`; `int16x8`, and `int8` after training, need them.
 
     Returns:
         The bytes of a `.tflite` file.
 
     Raises:
-        InputError: `int8` without calibration images, or a model that int8 cannot hold throughout.
+        InputError: No calibration images where they are needed, or a model that int8 cannot hold throughout.
     """
     import tensorflow as tf
 
@@ -92,9 +93,15 @@ def convert(saved: SavedModel, precision: Precision, calibration: NDArray[np.uin
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
+    if precision == "int16x8":
+        converter.representative_dataset = _representative(calibration, normalised=False)
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            tf.lite.OpsSet.TFLITE_BUILTINS,  # no operator takes uint8 pixels to int16 activations
+        ]
     if precision == "int8":
         if not saved.quantisation_aware:  # else the converter finds the ranges in the graph, and refuses int8 operators
-            converter.representative_dataset = _representative(calibration)
+            converter.representative_dataset = _representative(calibration, normalised=True)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
@@ -142,19 +149,19 @@ def output_roles(interpreter: Interpreter) -> tuple[str, ...]:
     return roles
 
 
-def _representative(calibration: NDArray[np.uint8] | None) -> Callable[[], Iterator[list[Any]]]:
-    """Calibration images as the converter asks for them.
+def _representative(calibration: NDArray[np.uint8] | None, *, normalised: bool) -> Callable[[], Iterator[list[Any]]]:
+    """Calibration images as the converter asks for them, of the signature `normalised` or `pixels`.
 
     One corner pixel each of black and white pins the input's range to all grey levels, so that its grid is that
     of raw pixels whatever the images hold.
     """
     if calibration is None or not len(calibration):
-        raise InputError("int8 after training needs calibration images, got none")
+        raise InputError("quantisation after training needs calibration images, got none")
 
     def images() -> Iterator[list[Any]]:
         for image in calibration:
             pinned = image.copy()
             pinned[0, 0], pinned[0, -1] = 0, 255
-            yield [normalise_pixels(pinned[np.newaxis])]
+            yield [normalise_pixels(pinned[np.newaxis]) if normalised else pinned[np.newaxis]]
 
     return images

@@ -1,7 +1,8 @@
-"""Magnitude pruning and quantisation-aware training, by the TensorFlow model optimisation toolkit.
+"""Training that compression asks for: magnitude pruning, quantisation-aware training, recovery of a narrower network.
 
-Both go on from the trained float model with the run's own images and augmentation, for a few epochs at a small
-learning rate. Pruned first and then quantisation-aware, the zeros are kept.
+The first two are those of the TensorFlow model optimisation toolkit. All go on from trained weights with the run's own
+images and augmentation, for a few epochs at a small learning rate, and may learn from a teacher's answers. Pruned first
+and then quantisation-aware, the zeros are kept.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from slimscan_train.batches import TrainingSet
 from slimscan_train.config import TrainConfig
-from slimscan_train.fit import fine_tune
+from slimscan_train.fit import Teach, fine_tune
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE
 
 
@@ -20,8 +21,8 @@ class FineTuneConfig:
     """How compression trains on.
 
     Attributes:
-        epochs: Passes over the training images for each of pruning and quantisation-aware training.
-        learning_rate: Constant.
+        epochs: Passes over the training images, for each training by itself.
+        learning_rate: Constant in pruning and quantisation-aware training; the highest in recovery.
     """
 
     epochs: int = 2
@@ -32,7 +33,15 @@ class FineTuneConfig:
             raise ValueError(f"epochs {self.epochs} must be 1 or more, learning_rate {self.learning_rate} 0 to 0.1")
 
 
-def prune(model: Any, sparsity: float, train: TrainingSet, config: TrainConfig, tuning: FineTuneConfig) -> Any:
+def prune(
+    model: Any,
+    sparsity: float,
+    train: TrainingSet,
+    config: TrainConfig,
+    tuning: FineTuneConfig,
+    *,
+    teach: Teach | None = None,
+) -> Any:
     """Set the smallest weights of the pointwise convolutions to zero, gradually while training on.
 
     Args:
@@ -41,6 +50,7 @@ def prune(model: Any, sparsity: float, train: TrainingSet, config: TrainConfig, 
         train: What to train on.
         config: The run's configuration.
         tuning: For how long.
+        teach: Softens the targets of an epoch's batches; None for the labels as they are.
 
     Returns:
         A Keras model without wrappers, its zeros in place.
@@ -72,12 +82,19 @@ def prune(model: Any, sparsity: float, train: TrainingSet, config: TrainConfig, 
         epochs=tuning.epochs,
         learning_rate=tuning.learning_rate,
         callback=sparse.UpdatePruningStep(),
+        teach=teach,
     )
     return sparse.strip_pruning(wrapped)
 
 
 def quantisation_aware(
-    model: Any, train: TrainingSet, config: TrainConfig, tuning: FineTuneConfig, *, keep_zeros: bool
+    model: Any,
+    train: TrainingSet,
+    config: TrainConfig,
+    tuning: FineTuneConfig,
+    *,
+    keep_zeros: bool,
+    teach: Teach | None = None,
 ) -> Any:
     """Train on with the int8 grid in the loop, so that weights and ranges fit it.
 
@@ -87,6 +104,7 @@ def quantisation_aware(
         config: The run's configuration.
         tuning: For how long.
         keep_zeros: Keep the zeros of a pruned model.
+        teach: As for `prune`.
 
     Returns:
         A Keras model with quantisers, for `convert.saved_model(..., quantisation_aware=True)`.
@@ -99,9 +117,28 @@ def quantisation_aware(
     with tfmot.quantization.keras.quantize_scope():
         aware = tfmot.quantization.keras.quantize_apply(annotated, **options)
     _pin_input_range(aware)
-    fine_tune(aware, config, train, epochs=tuning.epochs, learning_rate=tuning.learning_rate)
+    fine_tune(aware, config, train, epochs=tuning.epochs, learning_rate=tuning.learning_rate, teach=teach)
     _pin_input_range(aware)
     return aware
+
+
+def recover(
+    model: Any, train: TrainingSet, config: TrainConfig, tuning: FineTuneConfig, *, teach: Teach | None = None
+) -> None:
+    """Train a network that lost channels, in place, the learning rate falling by half a cosine to a hundredth.
+
+    Args:
+        model: The Keras model.
+        train: What to train on.
+        config: The run's configuration.
+        tuning: For how long, and from which learning rate.
+        teach: As for `prune`.
+    """
+    import tf_keras
+
+    steps = tuning.epochs * max(1, len(train.pixels) // config.fit.batch)
+    falling = tf_keras.optimizers.schedules.CosineDecay(tuning.learning_rate, decay_steps=steps, alpha=0.01)
+    fine_tune(model, config, train, epochs=tuning.epochs, learning_rate=falling, teach=teach)
 
 
 def zero_share(model: Any) -> float:

@@ -73,11 +73,11 @@ def test_another_input_grid_is_refused(exported, monkeypatch):
 
 def test_int8_without_calibration_images_is_refused(exported):
     for nothing in (None, exported.calibration[:0]):
-        with pytest.raises(InputError, match="int8 after training needs calibration images, got none"):
-            convert._representative(nothing)
+        with pytest.raises(InputError, match="quantisation after training needs calibration images, got none"):
+            convert._representative(nothing, normalised=True)
 
 
 def test_calibration_images_are_not_written_on(exported):
     before = exported.calibration.copy()
-    next(convert._representative(before)())
+    next(convert._representative(before, normalised=False)())
     assert np.array_equal(before, exported.calibration)

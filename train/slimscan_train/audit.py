@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slimscan_edge.errors import ImageError
-from slimscan_edge.preprocess import PERCENTILES, READABLE_FORMATS, PreprocessSpec, decode
+from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec, decode, read_header
 from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.pixels import Unreadable
 from slimscan_train.split import UNREADABLE
@@ -351,16 +351,15 @@ def _observe(dataset: Dataset, image: LabelledImage) -> Observation | Unreadable
         grey = decode(path, PreprocessSpec())
     except ImageError as exc:
         return Unreadable(path=image.path, reason=str(exc))
-    with Image.open(path, formats=READABLE_FORMATS) as header:
-        (width, height), mode, file_format = header.size, header.mode, header.format
+    header = read_header(path)
     pixels = np.asarray(grey)
     low, high = np.percentile(pixels, PERCENTILES)
     return Observation(
         image=image,
-        width=width,
-        height=height,
-        mode=mode,
-        file_format=str(file_format),
+        width=header.width,
+        height=header.height,
+        mode=header.mode,
+        file_format=header.file_format,
         size_bytes=path.stat().st_size,
         mean=float(pixels.mean()),
         low=float(low),

@@ -1,0 +1,228 @@
+"""DICOM radiographs: from the bytes of a file to a picture of 8 bits.
+
+Needs the `dicom` extra: pydicom for the data set, for uncompressed pixels, JPEG and JPEG 2000 (by Pillow's codecs), and
+GDCM for lossless JPEG, JPEG of 12 bits and JPEG-LS. Nothing of it is imported before a file is seen to be DICOM.
+
+Deflated files are unpacked, to no more than a file may hold. Several frames are refused, and so is what says of itself
+that it is no frontal radiograph. A codec is only started on a codestream that claims the size that the header allows.
+"""
+
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slimscan_edge.dicom_header import PALETTE, DicomFile, Layout, read_layout, require_frontal_radiograph
+from slimscan_edge.preprocess import Refused, printable
+
+
+def read_dicom(raw: bytes) -> Image.Image:
+    """Read a DICOM file.
+
+    Args:
+        raw: The whole file.
+
+    Returns:
+        A picture of 8 bits, `L` or `RGB`, at the file's size.
+
+    Raises:
+        Refused: It is no single frontal radiograph that can be read, or the `dicom` extra is not installed.
+        Exception: Whatever pydicom and the codecs raise on damaged files.
+    """
+    _require_pydicom()
+    from slimscan_edge.dicom_greys import to_colours, to_greys
+
+    file = DicomFile(raw)
+    header = file.header()
+    require_frontal_radiograph(header)
+    layout = read_layout(header)
+    stored = _decode(file, layout)
+    if layout.samples == 3:
+        return Image.fromarray(np.ascontiguousarray(stored))
+    return Image.fromarray((to_colours if layout.photometric == PALETTE else to_greys)(stored, header, layout))
+
+
+def _require_pydicom() -> None:
+    try:
+        import pydicom  # noqa: F401
+    except ImportError as exc:
+        raise _missing("pydicom") from exc
+
+
+def _missing(package: str) -> Refused:
+    return Refused(
+        f"is DICOM, which needs the 'dicom' extra ({package} is not installed); run: pip install 'slimscan[dicom]'"
+    )
+
+
+def _decode(file: DicomFile, layout: Layout) -> NDArray[Any]:
+    """Stored values `[rows, columns]`, 8 or 16 bits, signed or not; or RGB, uint8 `[rows, columns, 3]`."""
+    from pydicom import uid
+
+    syntax = file.syntax
+    little = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian)
+    if syntax in (*little, uid.ExplicitVRBigEndian):
+        pixels, representation = file.pixel_data()
+        native = uid.ExplicitVRLittleEndian if syntax in little else syntax
+        return _by_pydicom(pixels, native, layout, pixel_vr=representation)
+    if syntax == uid.RLELossless:
+        return _by_pydicom(
+            _unpack_rle(_frame(file.pixel_data()[0]), layout),
+            uid.ExplicitVRLittleEndian,
+            layout,
+            planar_configuration=1,
+        )
+    if syntax in (uid.JPEG2000Lossless, uid.JPEG2000):
+        return _decode_jpeg_2000(file, layout)
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1):
+        return _decode_jpeg(file, layout)
+    if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
+        return _decode_jpeg(file, layout)
+    raise Refused(
+        f"is DICOM in the transfer syntax {printable(uid.UID(syntax).name)}, which is not read; "
+        "expected uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000"
+    )
+
+
+def _frame(pixel_data: bytes) -> bytes:
+    """The one frame in encapsulated pixel data (PS3.5, A.4)."""
+    from pydicom.encaps import get_frame
+
+    return get_frame(pixel_data, 0, number_of_frames=1)
+
+
+def _by_pydicom(pixel_data: bytes, syntax: str, layout: Layout, **changes: Any) -> NDArray[Any]:
+    """Let pydicom check lengths, order bytes, bits and planes, and turn luma and chroma into RGB."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    options: dict[str, Any] = {
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": layout.samples,
+        "bits_allocated": layout.bits_allocated,
+        "bits_stored": layout.bits_stored,
+        "photometric_interpretation": layout.photometric,
+        "planar_configuration": layout.planar,
+        "pixel_representation": int(layout.is_signed),
+        "pixel_keyword": "PixelData",
+        "allow_excess_frames": False,
+        **changes,
+    }
+    pixels, _ = get_decoder(syntax).as_array(pixel_data, index=0, **options)
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _unpack_rle(frame: bytes, layout: Layout) -> bytes:
+    """Undo RLE (PS3.5, annex G): planes of bytes, each packed, the most significant of a sample first.
+
+    Pillow's decoder of the same packing is fast, and stops at the size of the picture whatever the runs say.
+    """
+    offsets = struct.unpack_from("<16L", frame)
+    count, depth, pixels = offsets[0], layout.bits_allocated // 8, layout.rows * layout.columns
+    if count != layout.samples * depth:
+        raise ValueError(f"it has {count} RLE segments, expected {layout.samples * depth}")
+    planes = np.empty((layout.samples, pixels, depth), np.uint8)
+    ends = (*offsets[2 : count + 1], len(frame))
+    for index, (begin, end) in enumerate(zip(offsets[1 : count + 1], ends, strict=True)):
+        plane = Image.frombytes("L", (pixels, 1), frame[begin:end], "packbits", "L")
+        sample, byte = divmod(index, depth)
+        planes[sample, :, depth - 1 - byte] = np.asarray(plane)[0]
+    return planes.tobytes()
+
+
+def _decode_jpeg_2000(file: DicomFile, layout: Layout) -> NDArray[Any]:
+    pixel_data = file.pixel_data()[0]
+    frame = _frame(pixel_data)
+    # The codestream's size segment (ITU-T T.800, A.5.1)
+    if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 43:
+        raise ValueError("the picture in it does not begin as JPEG 2000 does")
+    right, bottom, left, top = struct.unpack_from(">4L", frame, 8)
+    (samples,) = struct.unpack_from(">H", frame, 40)
+    _require_size(bottom - top, right - left, samples, layout)
+    return _by_pydicom(pixel_data, file.syntax, layout, decoding_plugin="pillow")
+
+
+def _decode_jpeg(file: DicomFile, layout: Layout) -> NDArray[Any]:
+    """Decode JPEG or JPEG-LS: by Pillow what it knows, the rest by GDCM."""
+    from pydicom import uid
+
+    pixel_data = file.pixel_data()[0]
+    frame = _frame(pixel_data)
+    rows, columns, samples, precision = _jpeg_size(frame)
+    _require_size(rows, columns, samples, layout)
+    if file.syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) and precision == 8:
+        return _by_pydicom(pixel_data, file.syntax, layout, decoding_plugin="pillow")
+    if not 8 <= precision <= 16:
+        raise Refused(f"is DICOM in JPEG of {precision} bits, which is not read; expected 8 to 16")
+    allocated = 8 if precision == 8 else 16
+    return _by_pydicom(
+        _by_gdcm(frame, file.syntax, layout, precision),
+        uid.ExplicitVRLittleEndian,
+        layout,
+        planar_configuration=0,
+        bits_allocated=allocated,
+        bits_stored=min(layout.bits_stored, allocated),
+    )
+
+
+def _jpeg_size(frame: bytes) -> tuple[int, int, int, int]:
+    """Rows, columns, samples and precision of a JPEG or JPEG-LS codestream, from its frame header (ITU-T T.81, B.2.2).
+
+    Raises:
+        ValueError: There is none where it should be.
+    """
+    position = 2
+    while frame[:2] == b"\xff\xd8" and position + 10 <= len(frame) and frame[position] == 0xFF:
+        marker = frame[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
+            return rows, columns, samples, precision
+        position += 2 + int(struct.unpack_from(">H", frame, position + 2)[0])
+    raise ValueError("the picture in it does not begin as JPEG does")
+
+
+def _require_size(rows: int, columns: int, samples: int, layout: Layout) -> None:
+    """Codecs believe the codestream, which could claim more than was allowed, or less than the header promises."""
+    if (rows, columns, samples) != (layout.rows, layout.columns, layout.samples):
+        raise ValueError(
+            f"the picture in it is {columns}x{rows} of {samples} samples, "
+            f"its header says {layout.columns}x{layout.rows} of {layout.samples}"
+        )
+
+
+def _by_gdcm(frame: bytes, syntax: str, layout: Layout, precision: int) -> bytes:
+    """Samples as they would lie in an uncompressed file: little-endian and by pixel, in 8 or 16 bits."""
+    try:
+        import gdcm  # type: ignore[import-untyped]
+    except ImportError as exc:
+        raise _missing("python-gdcm") from exc
+
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(frame)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((layout.columns, layout.rows, 1))
+    image.SetDataElement(element)
+    photometric = gdcm.PhotometricInterpretation.GetPIType(layout.photometric)
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(photometric))
+    if layout.samples > 1:
+        image.SetPlanarConfiguration(0)
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
+    # Told of 12 bits, it takes the right one of its JPEG codecs at once and does not complain on stderr of another.
+    allocated = precision if precision in (8, 12) else 16
+    image.SetPixelFormat(gdcm.PixelFormat(layout.samples, allocated, precision, precision - 1, int(layout.is_signed)))
+    decoded = image.GetBuffer()  # bytes, of which SWIG makes a str
+    if not decoded:
+        raise ValueError("the picture in it cannot be decoded")
+    samples: bytes = decoded.encode("utf-8", "surrogateescape")
+    return samples

@@ -46,7 +46,8 @@ OPACITY = 0.55
 LEVELS = (0.25, 0.5, 0.75)
 """Lines of equal evidence, as parts of the full scale."""
 
-_READING = PreprocessSpec(height=LONG_SIDE, width=LONG_SIDE, channels=1, jpeg_oversample=1)
+READING = PreprocessSpec(height=LONG_SIDE, width=LONG_SIDE, channels=1, jpeg_oversample=1)
+"""How the X-ray below an overlay is decoded."""
 _MARGIN = 12
 _BAR_WIDTH = 80
 _CAPTION_HEIGHT = 136
@@ -68,7 +69,7 @@ def draw_overlay(source: ImageSource, finding: Finding, manifest: Manifest) -> I
         ImageError: The image cannot be read.
         BundleError: The bundle's evidence is not quantised, so that there is no fixed scale to draw it on.
     """
-    xray = _to_display_size(decode(source, _READING))
+    xray = _to_display_size(decode(source, READING))
     scale = evidence_scale(manifest)
     strength = place_evidence(finding.evidence / np.float32(scale), xray.size, manifest.preprocess)
     picture = Image.fromarray(_blend(np.asarray(xray), strength))

@@ -1,7 +1,7 @@
 """Many images, one answer each: a bad one is rejected and never stops the others."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -15,17 +15,22 @@ from slimscan_edge.errors import ImageError
 from slimscan_edge.preprocess import PreprocessSpec, decode
 
 DECODED_AHEAD = 2
-"""Images read while the network is at work: enough to keep it busy, and little memory (32 MB each at most in grey)."""
+"""Images read while the network is at work: enough to keep it busy, and little memory, as they are reduced."""
 
+Decode: TypeAlias = Callable[[Path, PreprocessSpec], Image.Image]
+"""`slimscan_edge.preprocess.decode`, or an `IsolatedDecoder`'s."""
 _Decoded: TypeAlias = tuple[Path, Future[tuple[Image.Image, float]]]
 
 
-def predict_each(classifier: Classifier, paths: Iterable[Path]) -> Iterator[tuple[Path, Finding]]:
+def predict_each(
+    classifier: Classifier, paths: Iterable[Path], *, decode: Decode = decode
+) -> Iterator[tuple[Path, Finding]]:
     """Answer for each image in turn, reading the next ones in a second thread meanwhile.
 
     Args:
         classifier: What answers.
         paths: Image files; taken as they are needed.
+        decode: What reads them; it is only called in the second thread.
 
     Yields:
         Each path and its finding, in order; `rejected` with the reason when the image cannot be read.
@@ -37,7 +42,7 @@ def predict_each(classifier: Classifier, paths: Iterable[Path]) -> Iterator[tupl
     try:
         while True:
             for path in islice(remaining, DECODED_AHEAD + 1 - len(waiting)):
-                waiting.append((path, reader.submit(_decode, path, spec)))
+                waiting.append((path, reader.submit(_timed, decode, path, spec)))
             if not waiting:
                 return
             path, decoded = waiting.popleft()
@@ -51,7 +56,7 @@ def predict_each(classifier: Classifier, paths: Iterable[Path]) -> Iterator[tupl
         reader.shutdown(cancel_futures=True)
 
 
-def _decode(path: Path, spec: PreprocessSpec) -> tuple[Image.Image, float]:
+def _timed(decode: Decode, path: Path, spec: PreprocessSpec) -> tuple[Image.Image, float]:
     start = perf_counter()
     image = decode(path, spec)
     return image, (perf_counter() - start) * 1e3

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from slimscan_edge import stream
+from slimscan_edge.preprocess import decode
 from slimscan_edge.stream import DECODED_AHEAD, predict_each
 
 
@@ -44,10 +44,29 @@ def test_only_a_few_are_read_ahead_and_nothing_after_it_is_closed(classifier, pi
     assert not any(thread.name.startswith("decode") for thread in threading.enumerate())
 
 
-def test_a_defect_in_reading_is_not_taken_for_a_bad_image(classifier, pictures, monkeypatch):
+def test_a_defect_in_reading_is_not_taken_for_a_bad_image(classifier, pictures):
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(stream, "decode", broken)
     with pytest.raises(ZeroDivisionError):
-        list(predict_each(classifier, pictures))
+        list(predict_each(classifier, pictures, decode=broken))
+
+
+def test_the_next_image_is_read_while_the_network_is_at_work(classifier, pictures, monkeypatch):
+    begun = {path: threading.Event() for path in pictures}
+    answer = classifier.answer
+
+    def reading(path, spec):
+        begun[path].set()
+        return decode(path, spec)
+
+    def at_work(image, *, decode_ms):
+        current = pictures[len(answered)]
+        answered.append(current)
+        following = pictures[len(answered) : len(answered) + 1]
+        assert all(begun[path].wait(60) for path in following)  # for ever, were it not read before this one is answered
+        return answer(image, decode_ms=decode_ms)
+
+    answered = []
+    monkeypatch.setattr(classifier, "answer", at_work)
+    assert len(list(predict_each(classifier, pictures, decode=reading))) == len(pictures)

@@ -1,6 +1,7 @@
 """`slimscan predict`: findings for image files and folders."""
 
 import argparse
+import contextlib
 import hashlib
 import json
 import math
@@ -16,13 +17,16 @@ from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_DONE, ImageError, InputErr
 
 if TYPE_CHECKING:
     from slimscan_edge.classifier import Classifier, Finding
+    from slimscan_edge.stream import Decode
 
 _DETAILS = """\
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
 label, and the file. An image that cannot be read is rejected with the reason and never stops the others; the exit
-code is then 2. JSON objects hold file, decision, label, probability, logit, subtype, subtype_probability, reason,
-evidence (rows of the map, in logits), bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what an
-image has not is null.
+code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several pages, damaged or
+cut off, DICOM without the 'dicom' extra, of another modality, of a side view or in an encoding that is not read; with
+--isolate also one that crashed the process that decodes, or took it more than a minute. JSON objects hold file,
+decision, label, probability, logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits),
+bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what an image has not is null.
 """
 
 
@@ -30,10 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = f"{parser.description}. {_DETAILS}"
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, TIFF or BMP files, or folders of them"
+        "images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, TIFF, BMP or DICOM files, or folders of them"
     )
     add_bundle_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line instead")
+    parser.add_argument(
+        "--isolate",
+        action="store_true",
+        help="decode images in a process of its own that is bounded in memory and time: for files from outside",
+    )
     parser.add_argument(
         "--overlay", type=Path, metavar="DIR", help="write each X-ray with its evidence map drawn on it into DIR as PNG"
     )
@@ -44,41 +53,57 @@ def run(arguments: argparse.Namespace) -> int:
     from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
     from slimscan_edge.preprocess import image_files
 
-    warnings.filterwarnings("ignore", module="PIL")  # on damaged files; what matters in them comes as a reason
+    for module in ("PIL", "pydicom"):  # on damaged files; what matters in them comes as a reason
+        warnings.filterwarnings("ignore", module=module)
     _refuse_overlays_among(arguments.images, arguments.overlay)
     paths = image_files(arguments.images)
     classifier = load_classifier(arguments)
     print(NOT_A_MEDICAL_DEVICE, file=sys.stderr)
     decisions: Counter[str] = Counter()
-    for path, finding, overlay in _findings(classifier, paths, arguments.overlay):
-        decisions[finding.decision] += 1
-        if arguments.json:
-            line = json.dumps(_as_json(path, finding, classifier, overlay))
-        else:
-            line = _as_text(path, finding, classifier)
-        print(line.encode("utf-8", "backslashreplace").decode(), flush=True)  # a file's name may be any bytes
-        _show_progress(decisions.total(), len(paths))
+    with _decoder(isolated=arguments.isolate) as decode:
+        for path, finding, overlay in _findings(classifier, paths, decode, arguments.overlay):
+            decisions[finding.decision] += 1
+            if arguments.json:
+                line = json.dumps(_as_json(path, finding, classifier, overlay))
+            else:
+                line = _as_text(path, finding, classifier)
+            print(line.encode("utf-8", "backslashreplace").decode(), flush=True)  # a file's name may be any bytes
+            _show_progress(decisions.total(), len(paths))
     counts = ", ".join(f"{count} {decision}" for decision, count in decisions.items())
     print(f"{len(paths)} images: {counts}", file=sys.stderr)
     return EXIT_BAD_INPUT if decisions["rejected"] else EXIT_DONE
 
 
+@contextlib.contextmanager
+def _decoder(*, isolated: bool) -> Iterator["Decode"]:
+    """What reads images: here, or in a process of its own."""
+    if isolated:
+        from slimscan_edge.isolate import IsolatedDecoder
+
+        with IsolatedDecoder() as decoder:
+            yield decoder.decode
+    else:
+        from slimscan_edge.preprocess import decode
+
+        yield decode
+
+
 def _findings(
-    classifier: "Classifier", paths: list[Path], overlays: Path | None
+    classifier: "Classifier", paths: list[Path], decode: "Decode", overlays: Path | None
 ) -> Iterator[tuple[Path, "Finding", Path | None]]:
     """Each path with its finding and the overlay that was written for it, if any."""
     from slimscan_edge.classifier import Finding
     from slimscan_edge.stream import predict_each
 
-    for path, finding in predict_each(classifier, paths):
+    for path, finding in predict_each(classifier, paths, decode=decode):
         if overlays is None or finding.decision == "rejected":
             yield path, finding, None
             continue
-        from slimscan_edge.overlay import write_overlay
+        from slimscan_edge.overlay import READING, write_overlay
 
         target = overlays / overlay_name(path)
         try:
-            write_overlay(target, path, finding, classifier.manifest)
+            write_overlay(target, decode(path, READING), finding, classifier.manifest)
         except ImageError as exc:  # it was readable a moment ago: gone, or too large for the memory at full size
             yield path, Finding.rejected(str(exc), bundle_id=finding.bundle_id), None
         else:

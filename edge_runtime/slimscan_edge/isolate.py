@@ -1,0 +1,246 @@
+"""Decoding apart: pictures from outside are parsed in a child process that may crash, hang or ask for too much.
+
+Parsers of pictures are the largest body of native code that meets foreign bytes. In `IsolatedDecoder` they run in a
+child that is bounded in memory and time and may write no file; this process reads a file's bytes and gets pixels back,
+and never looks into either. Whatever the child does ends in the picture or in one `ImageError`, and the next picture
+finds a new child if the last one is gone.
+
+Example:
+    >>> with IsolatedDecoder() as decoder:
+    ...     picture = decoder.decode("upload.jpeg", classifier.manifest.preprocess)
+    ...     finding = classifier.predict(picture)
+
+The bounds are those of Linux. The memory limit is RLIMIT_DATA, which counts what a process can write to (since Linux
+4.7), and not RLIMIT_AS, which also counts the text of every shared library and the address space that allocators and
+threads only reserve: the same picture would need another limit on every machine.
+"""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from time import monotonic
+from typing import Self
+
+from PIL import Image
+
+from slimscan_edge.errors import ImageError, MachineError
+from slimscan_edge.preprocess import (
+    MAX_PIXELS,
+    PreprocessSpec,
+    Refused,
+    decode_or_refuse,
+    display_name,
+    printable,
+    read_source,
+)
+
+MEMORY_BYTES = 512 * 2**20
+"""Default limit. Pictures of 32 megapixels were seen to need 256 to 448 MiB, grey JPEG 2000 of 16 bits in DICOM nearly
+512; only JPEG 2000 and lossless JPEG in colour need more, up to 1024, and are refused when they are that large."""
+SECONDS = 60.0
+"""Default limit, of the clock on the wall."""
+START_SECONDS = 60.0
+
+_REQUEST = struct.Struct("<II")  # lengths of the specification (JSON) and of the file, which follow
+_REPLY = struct.Struct(
+    "<BII"
+)  # what it is; width and height of the picture or length of the reason and 0, which follow
+_READY, _PICTURE, _REFUSED = range(3)
+_MOST_REASON_BYTES = 1000
+_SECONDS_TO_END = 2.0
+_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from slimscan_edge import isolate; isolate.serve()"
+
+
+class IsolatedDecoder:
+    """One child process that decodes many pictures, one after the other.
+
+    A context manager; the child is started at once, and ended by `close`. Several threads may share one: their
+    pictures take turns. For pictures side by side take one for each worker.
+    """
+
+    def __init__(self, *, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS) -> None:
+        """Start the child.
+
+        Args:
+            memory_bytes: What it may allocate, its libraries' own needs included.
+            seconds: What one picture may take.
+
+        Raises:
+            MachineError: It does not start, or this system cannot bound it.
+        """
+        self._memory_bytes = memory_bytes
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._is_closed = False
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child; a picture that it is decoding is waited for."""
+        with self._lock:
+            self._is_closed = True
+            self._stop()
+
+    def decode(self, source: str | os.PathLike[str] | bytes, spec: PreprocessSpec, *, name: str = "") -> Image.Image:
+        """Read an image in the child: `slimscan_edge.preprocess.decode` for files from outside.
+
+        Args:
+            source: A path or the bytes of a file.
+            spec: Whose channels and input size count.
+            name: What to call the image in a message; a path calls itself when empty.
+
+        Returns:
+            The same picture as `slimscan_edge.preprocess.decode` gives.
+
+        Raises:
+            ImageError: The image is refused, took too long, or crashed the child.
+            MachineError: No child can be started any more.
+        """
+        named = name or display_name(source)
+        try:
+            raw = read_source(source)
+        except Refused as exc:
+            raise ImageError(f"{named} {exc}") from exc.__cause__
+        with self._lock:
+            if self._is_closed:
+                raise ValueError("the decoder is closed")
+            if self._child is None:
+                self._start()
+            return self._ask(raw, spec, named)
+
+    def _ask(self, raw: bytes, spec: PreprocessSpec, name: str) -> Image.Image:
+        deadline = monotonic() + self._seconds
+        specification = json.dumps(asdict(spec)).encode()
+        try:
+            self._send(_REQUEST.pack(len(specification), len(raw)), deadline)
+            self._send(specification, deadline)
+            self._send(raw, deadline)
+            return self._answer("L" if spec.channels == 1 else "RGB", deadline)
+        except Refused as exc:
+            raise ImageError(f"{name} {exc}") from None
+        except TimeoutError:
+            self._stop()
+            raise ImageError(f"{name} took longer to decode than the {self._seconds:g} s allowed") from None
+        except OSError:
+            raise ImageError(f"{name} crashed the decoder ({self._stop()}); copy or export it again") from None
+        except BaseException:
+            self._stop()  # the next answer would be read from the middle of this one
+            raise
+
+    def _answer(self, mode: str, deadline: float) -> Image.Image:
+        """What the child says, believed no further than it has to be."""
+        kind, first, second = _REPLY.unpack(self._receive(_REPLY.size, deadline))
+        if kind == _PICTURE and 0 < first * second <= MAX_PIXELS:
+            pixels = self._receive(first * second * len(mode), deadline)
+            return Image.frombytes(mode, (first, second), bytes(pixels))
+        if kind == _REFUSED and first <= _MOST_REASON_BYTES:
+            reason = self._receive(first, deadline).decode("utf-8", "replace")
+            raise Refused(printable(reason, most=_MOST_REASON_BYTES))
+        raise ConnectionError("an answer that makes no sense")
+
+    def _send(self, content: bytes, deadline: float) -> None:
+        assert self._socket is not None
+        self._socket.settimeout(max(1e-3, deadline - monotonic()))
+        self._socket.sendall(content)
+
+    def _receive(self, size: int, deadline: float) -> bytearray:
+        assert self._socket is not None
+        content, filled = bytearray(size), 0
+        while filled < size:
+            self._socket.settimeout(max(1e-3, deadline - monotonic()))
+            received = self._socket.recv_into(memoryview(content)[filled:])
+            if not received:
+                raise ConnectionError("the child closed the connection")
+            filled += received
+        return content
+
+    def _start(self) -> None:
+        here, there = socket.socketpair()
+        with there:
+            try:
+                bounds = map(str, (there.fileno(), self._memory_bytes, self._seconds))
+                self._child = subprocess.Popen(
+                    [sys.executable, "-B", "-P", "-c", _CHILD, json.dumps(sys.path), *bounds],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[there.fileno()],
+                    # OpenBLAS takes memory for each thread, and a decoder has no use for any
+                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                )
+            except (OSError, ValueError) as exc:
+                here.close()
+                raise MachineError(f"no process can be started to decode pictures apart ({exc})") from exc
+        self._socket = here
+        try:
+            (kind,) = self._receive(1, monotonic() + START_SECONDS)
+        except OSError as exc:
+            raise MachineError(
+                f"the process that decodes pictures apart does not start ({self._stop()}); it needs Linux"
+            ) from exc
+        assert kind == _READY
+
+    def _stop(self) -> str:
+        """End the child, if it has not ended by itself, and say how it did."""
+        child, self._child = self._child, None
+        if self._socket is not None:
+            self._socket.close()  # which tells it to end
+        if child is None:
+            return "it had ended"
+        try:
+            code = child.wait(timeout=_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            return "it did not answer"
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def serve() -> None:
+    """The child: bound itself, then decode whatever comes, until the connection is closed."""
+    descriptor, memory_bytes, seconds = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
+    _bound(memory_bytes)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's goes to the parent too, which knows what to do
+    with socket.socket(fileno=descriptor) as connection, connection.makefile("rwb") as stream:
+        stream.write(bytes([_READY]))
+        stream.flush()
+        while lengths := stream.read(_REQUEST.size):
+            specification, raw = (stream.read(length) for length in _REQUEST.unpack(lengths))
+            # Should the parent be gone by then, nobody else would end a decoder that hangs.
+            signal.setitimer(signal.ITIMER_REAL, seconds + _SECONDS_TO_END)
+            stream.write(_reply(raw, PreprocessSpec(**json.loads(specification))))
+            stream.flush()
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def _bound(memory_bytes: int) -> None:
+    import resource  # not on every system
+
+    for limit, most in (
+        (resource.RLIMIT_DATA, memory_bytes),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),  # it would hold a patient's picture
+    ):
+        resource.setrlimit(limit, (most, most))
+
+
+def _reply(raw: bytes, spec: PreprocessSpec) -> bytes:
+    try:
+        picture = decode_or_refuse(raw, spec)
+    except Refused as exc:
+        reason = str(exc).encode("utf-8", "replace")[:_MOST_REASON_BYTES]
+        return _REPLY.pack(_REFUSED, len(reason), 0) + reason
+    return _REPLY.pack(_PICTURE, *picture.size) + picture.tobytes()

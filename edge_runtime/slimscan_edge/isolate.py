@@ -132,12 +132,12 @@ class IsolatedDecoder:
         except Refused as exc:
             raise ImageError(f"{name} {exc}") from None
         except TimeoutError:
-            self._stop()
+            self._stop(at_once=True)
             raise ImageError(f"{name} took longer to decode than the {self._seconds:g} s allowed") from None
         except OSError:
             raise ImageError(f"{name} crashed the decoder ({self._stop()}); copy or export it again") from None
         except BaseException:
-            self._stop()  # the next answer would be read from the middle of this one
+            self._stop(at_once=True)  # the next answer would be read from the middle of this one
             raise
 
     def _answer(self, mode: str, deadline: float) -> Image.Image:
@@ -193,13 +193,15 @@ class IsolatedDecoder:
             ) from exc
         assert kind == _READY
 
-    def _stop(self) -> str:
+    def _stop(self, *, at_once: bool = False) -> str:
         """End the child, if it has not ended by itself, and say how it did."""
         child, self._child = self._child, None
         if self._socket is not None:
             self._socket.close()  # which tells it to end
         if child is None:
             return "it had ended"
+        if at_once:
+            child.kill()
         try:
             code = child.wait(timeout=_SECONDS_TO_END)
         except subprocess.TimeoutExpired:

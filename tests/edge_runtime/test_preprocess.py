@@ -1,5 +1,6 @@
 import contextlib
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -12,7 +13,19 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from slimscan_edge.errors import ImageError
-from slimscan_edge.preprocess import MAX_PIXELS, PreprocessSpec, decode, fit_to_input, image_files, preprocess
+from slimscan_edge.preprocess import (
+    MAX_FILE_BYTES,
+    MAX_PIXELS,
+    PictureHeader,
+    PreprocessSpec,
+    decode,
+    fit_to_input,
+    image_files,
+    one_line,
+    preprocess,
+    printable,
+    read_header,
+)
 
 SPEC = PreprocessSpec(height=8, width=8)
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
@@ -109,6 +122,69 @@ def test_palette_alpha_one_bit_and_cmyk_become_grey(encode):
     assert (preprocess(encode(Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "JPEG"), SPEC) == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("inks", "colour"),
+    [
+        ((0, 0, 0, 0), (255, 255, 255)),
+        ((255, 0, 0, 0), (0, 255, 255)),
+        ((0, 255, 255, 0), (255, 0, 0)),
+        ((0, 0, 0, 255), (0, 0, 0)),
+        ((0, 0, 0, 100), (155, 155, 155)),
+    ],
+)
+@pytest.mark.parametrize("file_format", ["JPEG", "TIFF"])
+def test_inks_become_colours_also_where_adobe_turns_them_around(encode, file_format, inks, colour):
+    raw = encode(Image.new("CMYK", (16, 16), inks), file_format)
+    if file_format == "JPEG":
+        assert b"Adobe" in raw  # whose CMYK is stored as 255 less the ink
+    pixels = preprocess(raw, PreprocessSpec(height=8, width=8, channels=3))
+    assert np.abs(pixels.astype(int) - colour).max() <= 3
+
+
+def test_a_palette_is_looked_up(encode):
+    image = Image.fromarray(np.arange(4, dtype=np.uint8).repeat(16).reshape(8, 8)).convert("P")
+    image.putpalette([9, 9, 9, 200, 200, 200, 50, 50, 50, 100, 100, 100])
+    for file_format in ("PNG", "BMP", "TIFF"):
+        assert preprocess(encode(image, file_format), SPEC)[::2, 0, 0].tolist() == [9, 200, 50, 100]
+
+
+def test_alpha_dims_each_pixel_by_its_own(encode):
+    colours = np.full((8, 8, 4), 200, np.uint8)
+    colours[:, :, 3] = np.arange(8) * 36
+    expected = [round(200 * 36 * column / 255) for column in range(8)]
+    greys = colours[:, :, [0, 3]]
+    for raw in (encode(colours, "PNG"), encode(colours, "TIFF"), encode(greys, "PNG")):
+        assert np.abs(preprocess(raw, SPEC)[5, :, 0] - np.array(expected)).max() <= 1
+
+
+def test_one_bit_is_black_or_white(encode):
+    squares = np.indices((8, 8)).sum(axis=0) % 2 == 1
+    for file_format in ("PNG", "TIFF", "BMP"):
+        assert (preprocess(encode(squares, file_format), SPEC)[:, :, 0] == squares * 255).all()
+
+
+def test_deep_tiff_is_read_in_both_byte_orders_and_where_zero_is_white(encode):
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 51
+    expected = np.rint(deep * 255.0 / deep.max())
+    little, big = encode(deep, "TIFF"), encode(deep.astype(">u2"), "TIFF")
+    assert (little[:2], big[:2]) == (b"II", b"MM")
+    for raw in (little, big):
+        assert (preprocess(raw, SPEC)[:, :, 0] == expected).all()
+    turned = encode(deep, "TIFF", tiffinfo={262: 0})  # PhotometricInterpretation: WhiteIsZero
+    assert (preprocess(turned, SPEC)[:, :, 0] == np.rint(255 - deep * 255.0 / deep.max())).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "CMYK", "P", "I;16", "F"])
+def test_a_large_picture_is_converted_in_strips_as_in_one(mode):
+    rows = np.random.default_rng(0).integers(0, 255, (3000, 4), np.uint8)
+    small = Image.fromarray(np.repeat(rows, 2, axis=1))
+    wide = small.resize((1200, 3000), Image.Resampling.NEAREST)  # 3.6 megapixels of the same columns
+    images = [image.convert("L").convert("I;16") if mode == "I;16" else image.convert(mode) for image in (small, wide)]
+    full = PreprocessSpec(height=8, width=8, jpeg_oversample=0)
+    decoded = [np.asarray(decode(image, full)) for image in images]
+    assert (decoded[1][:, ::150] == decoded[0]).all()
+
+
 def test_a_transparent_palette_entry_lies_on_black(encode):
     image = Image.new("P", (8, 8), 0)
     image.putpalette([255, 255, 255])
@@ -125,6 +201,34 @@ def test_exif_orientation_is_applied(encode, file_format):
     pixels = preprocess(raw, PreprocessSpec(height=8, width=8, resize_filter="box"))[:, :, 0]
     assert pixels[:, :3].max() < 30
     assert pixels[:, 5:].min() > 225
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_every_orientation_is_set_upright(encode, file_format, orientation):
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = {  # CIPA DC-008, Orientation: which side of the upright picture row 0 and column 0 of the file are
+        1: upright,  # top, left
+        2: upright[:, ::-1],  # top, right
+        3: upright[::-1, ::-1],  # bottom, right
+        4: upright[::-1],  # bottom, left
+        5: upright.T,  # left, top
+        6: upright[:, ::-1].T,  # right, top
+        7: upright[::-1, ::-1].T,  # right, bottom
+        8: upright[::-1].T,  # left, bottom
+    }[orientation]
+    raw = encode(np.ascontiguousarray(stored), file_format, exif=exif)
+    assert (np.asarray(decode(raw, SPEC)) == upright).all()
+
+
+def test_a_picture_on_its_side_is_reduced_by_the_sides_that_it_will_have(encode):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for file_format in ("JPEG", "PNG"):
+        raw = encode(np.zeros((64, 256), np.uint8), file_format, exif=exif)
+        assert decode(raw, PreprocessSpec(height=64, width=16, jpeg_oversample=1)).size == (16, 64)
 
 
 def test_a_wrong_extension_does_not_matter(tmp_path, encode):
@@ -145,6 +249,26 @@ def test_path_bytes_image_and_array_are_the_same_picture(tmp_path, encode):
 def test_a_jpeg_is_decoded_at_the_smallest_scale_that_still_oversamples(encode, oversample, size):
     raw = encode(np.zeros((64, 64), np.uint8), "JPEG")
     assert decode(raw, PreprocessSpec(height=8, width=8, jpeg_oversample=oversample)).size == (size, size)
+
+
+@pytest.mark.parametrize(("oversample", "size"), [(0, 64), (1, 8), (2, 16), (3, 32), (4, 32)])
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF"])
+def test_any_other_picture_is_reduced_to_the_scale_of_a_jpeg(encode, file_format, oversample, size):
+    raw = encode(np.zeros((64, 64), np.uint8), file_format)
+    assert decode(raw, PreprocessSpec(height=8, width=8, jpeg_oversample=oversample)).size == (size, size)
+
+
+def test_reducing_takes_the_mean_of_blocks(encode):
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[:4, :4] = np.arange(16).reshape(4, 4) * 10  # mean 75
+    decoded = decode(encode(pixels, "PNG"), PreprocessSpec(height=8, width=8, jpeg_oversample=2))
+    assert np.asarray(decoded)[0, :2].tolist() == [75, 0]
+
+
+def test_what_was_decoded_once_comes_back_as_it_is(encode):
+    spec = PreprocessSpec(height=8, width=8)
+    once = decode(encode(np.arange(64 * 96, dtype=np.uint8).reshape(64, 96), "PNG"), spec)
+    assert (np.asarray(decode(once, spec)) == np.asarray(once)).all()
 
 
 def test_scaled_decoding_hardly_changes_an_xray(shared_data):
@@ -176,6 +300,41 @@ def test_what_is_no_picture_is_told_what_would_be(tmp_path, encode):
     for source in (tmp_path / "letter.png", encode(GREY, "GIF")):
         with pytest.raises(ImageError, match="not a readable image; expected one of JPEG, PNG, TIFF, BMP"):
             preprocess(source, SPEC)
+
+
+def test_a_pipe_that_nobody_writes_to_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match=r"pipe.png cannot be read \(it is no regular file\)"):
+        preprocess(tmp_path / "pipe.png", SPEC)
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "huge.bmp").open("wb") as file:
+        file.truncate(2**40)  # of holes
+    with pytest.raises(ImageError, match=f"has {2**40:,} bytes, more than the {MAX_FILE_BYTES:,} allowed"):
+        preprocess(tmp_path / "huge.bmp", SPEC)
+    with pytest.raises(ImageError, match="bytes, more than"):
+        preprocess(bytes(MAX_FILE_BYTES + 1), SPEC)
+
+
+def test_a_message_calls_the_image_what_it_is_told_to(tmp_path):
+    for source in (b"torn", tmp_path):
+        with pytest.raises(ImageError, match=r"^upload 7\.png "):
+            decode(source, SPEC, name="upload 7.png")
+
+
+def test_a_message_is_one_line_of_bounded_length_whatever_the_file_says():
+    assert printable("a\nb\x1b[31m " + "c" * 999) == "a b?[31m " + "c" * 191
+    assert one_line(KeyError()) == "KeyError"
+
+
+def test_the_header_is_read_as_the_file_says_it(encode, encode_dicom):
+    png = encode(np.zeros((2000, 1000, 3), np.uint8), "PNG")
+    assert read_header(png) == PictureHeader(width=1000, height=2000, mode="RGB", file_format="PNG")
+    dicom = encode_dicom(np.zeros((20, 10), np.uint16))
+    assert read_header(dicom) == PictureHeader(width=10, height=20, mode="L", file_format="DICOM")
+    with pytest.raises(ImageError, match="the image is empty"):
+        read_header(b"")
 
 
 def test_absent_files_and_folders_are_refused(tmp_path):

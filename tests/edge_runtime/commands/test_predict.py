@@ -132,6 +132,42 @@ def test_a_folder_for_overlays_that_cannot_be_made_is_told(predict, xrays, tmp_p
     assert "cannot be written" in notes
 
 
+def test_isolated_answers_and_overlays_are_the_same(predict, xrays, tmp_path):
+    (xrays / "bad.png").write_bytes(b"torn")
+    answers = []
+    for words in (("--overlay", tmp_path / "here"), ("--overlay", tmp_path / "apart", "--isolate")):
+        code, lines, _ = predict(xrays, "--json", *words)
+        assert code == 2
+        for line in lines:
+            answer = json.loads(line)
+            drawn = answer.pop("overlay")
+            del answer["timings_ms"]
+            answers.append((answer, drawn and Path(drawn).read_bytes()))
+    assert answers[:3] == answers[3:]
+    assert [answer["decision"] for answer, _ in answers[:3]] == ["rejected", "positive", "negative"]
+
+
+CRASHING = """
+import json, os, signal, sys
+sys.path[:] = json.loads(sys.argv[1])
+from slimscan_edge import isolate
+reply = isolate._reply
+isolate._reply = lambda raw, spec: os.kill(os.getpid(), signal.SIGSEGV) if raw == b"crash" else reply(raw, spec)
+isolate.serve()
+"""
+
+
+def test_images_that_crash_the_decoder_are_rejected_one_by_one_when_isolated(predict, xrays, monkeypatch):
+    monkeypatch.setattr("slimscan_edge.isolate._CHILD", CRASHING)
+    for name in ("a.png", "c.png", "z.png"):
+        (xrays / name).write_bytes(b"crash")
+    code, lines, notes = predict(xrays, "--isolate")
+    assert code == 2
+    assert [line.split()[0] for line in lines] == ["rejected", "positive", "rejected", "negative", "rejected"]
+    assert lines[0] == f"rejected  {xrays / 'a.png'} crashed the decoder (SIGSEGV); copy or export it again"
+    assert "5 images: 3 rejected, 1 positive, 1 negative" in notes
+
+
 @pytest.mark.parametrize("words", [["absent.png"], ["empty_folder"]])
 def test_paths_without_images_are_told(predict, tmp_path, words):
     (tmp_path / "empty_folder").mkdir()

@@ -96,7 +96,7 @@ def _codecs() -> Iterator[Check]:
 def _bundle(given: Path | None) -> Iterator[Check]:
     from slimscan_edge.bundle import read_bundle
     from slimscan_edge.classifier import Classifier
-    from slimscan_edge.golden import TOLERANCE_STEPS, require_self_test
+    from slimscan_edge.golden import require_self_test
     from slimscan_edge.locate import locate_bundle
 
     name = "bundle"
@@ -115,7 +115,7 @@ def _bundle(given: Path | None) -> Iterator[Check]:
         name = "self-test"
         result = require_self_test(Classifier(bundle))
         detail = f"{result.images} golden images, {result.largest_difference} steps off at most"
-        yield Check(name=name, status="ok", detail=f"{detail} ({TOLERANCE_STEPS} allowed)")
+        yield Check(name=name, status="ok", detail=f"{detail} ({result.allowed_steps} allowed)")
     except SlimscanError as exc:
         yield Check(name=name, status="problem", detail=str(exc))
 

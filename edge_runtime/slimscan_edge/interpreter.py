@@ -77,6 +77,11 @@ class Interpreter:
         """The package that runs the model, with its version."""
         return describe_package(self._package)
 
+    @property
+    def runs_xnnpack(self) -> bool:
+        """Whether int8 models run through XNNPACK; tflite-runtime runs them with TFLite's own kernels."""
+        return self._package == "ai_edge_litert"
+
     def invoke(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
         """Run the model once.
 

@@ -80,6 +80,15 @@ def test_the_first_is_preferred(packages):
     assert package_of(import_interpreter()) == "first_lite"
 
 
+def test_ai_edge_litert_runs_xnnpack(golden_bundle):
+    assert Interpreter(golden_bundle.model).runs_xnnpack
+
+
+def test_another_package_does_not_run_xnnpack(golden_bundle, packages):
+    packages("second_lite", "from ai_edge_litert.interpreter import Interpreter")
+    assert not Interpreter(golden_bundle.model).runs_xnnpack
+
+
 @pytest.mark.parametrize(
     "source", ["raise ImportError('libstdc++.so.6 is too old')", "import a_package_that_is_absent"]
 )

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv test lint fix demo reference lock clean
+.PHONY: help venv test arm lint fix demo reference lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check --require-virtualenv
@@ -31,6 +31,9 @@ venv: .venv/.project ## make .venv with the locked packages and this project, ed
 
 test: lint ## style, types, import contracts, then the tests
 	@$(BIN)/python -m pytest
+
+arm: .venv/.project ## build the ARM machines on which the tests run the device's side, in the user's cache folder
+	@$(BIN)/python tests/emulation/build_root.py
 
 lint: .venv/.project ## style, types and import contracts
 	@$(BIN)/ruff check --quiet

@@ -10,6 +10,7 @@ from slimscan_export.calibration import CalibrationConfig
 from slimscan_export.exporting import Export, ExportConfig, export_run, write_export
 from slimscan_export.fine_tuning import FineTuneConfig
 from slimscan_export.gates import EXIT_CODES
+from slimscan_export.twins import Twins
 from slimscan_train.run import read_run
 
 
@@ -22,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fine-tune-epochs", type=int, default=2, help="epochs of pruning and of qat (2)")
     parser.add_argument("--calibration-images", type=int, default=200, help="training images for int8 ranges (200)")
     parser.add_argument("--calibration-seed", type=int, default=0, help="of their draw (0)")
+    parser.add_argument("--mobile", type=Path, metavar="FILE", help="also a .tflite twin for MediaPipe Tasks")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="also an ONNX twin of the float model")
     parser.add_argument(
         "--allow-failed", action="store_true", help="write the bundle whatever the verdict; devices refuse it"
     )
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out.exists():
         raise InputError(f"{arguments.out} exists and a version is never overwritten; give another version")
     finished = read_run(arguments.run)
+    twins = Twins(mobile=arguments.mobile, onnx=arguments.onnx)
+    twins.check(finished)
     export = export_run(finished, config, _note)
     evidence, written = write_export(finished, export, arguments.out, allow_failed=arguments.allow_failed)
     print(_summary(export))
@@ -51,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"bundle: {arguments.out} ({arguments.out.stat().st_size:,} bytes)")
     else:
         print(f"no bundle is written: the verdict is {export.verdict}")
+    for line in twins.write(finished, arguments.out, export.verdict):
+        print(line)
     print(f"report: {evidence / 'report.html'}")
     return EXIT_CODES[export.verdict]
 

@@ -105,7 +105,7 @@ def test_mixup_mixes_pixels_and_targets_by_the_same_share_and_unknown_targets_st
     mixed = AugmentConfig(
         **{name: getattr(STILL, name) for name in AugmentConfig.__slots__ if name != "mixup"}, mixup=1
     )
-    ((pixels, targets, _),) = training_batches(data, order, mixed, seed=3, epoch=0)
+    ((pixels, targets, _, _),) = training_batches(data, order, mixed, seed=3, epoch=0)
     grey = pixels.numpy()[:, 0, 0, 0] * PIXEL_SCALE + PIXEL_CENTRE
     own = order[0] * 10.0
     share = (grey - own[::-1]) / (own - own[::-1])

@@ -9,8 +9,19 @@ import pytest
 
 from slimscan_train.batches import TrainingSet
 from slimscan_train.config import TrainConfig, config_from
-from slimscan_train.fit import EpochRow, _stalled, _write_history, fit, kept_row, predict_logits, read_history
+from slimscan_train.fit import (
+    EpochRow,
+    _stalled,
+    _write_history,
+    build_optimizer,
+    fit,
+    kept_row,
+    predict_logits,
+    read_history,
+    step_function,
+)
 from slimscan_train.metrics import cross_entropy
+from slimscan_train.model import build_model, normalise_pixels
 
 POSITIVE = np.arange(32) % 2 == 0
 
@@ -151,3 +162,30 @@ def test_training_stops_early_and_returns_the_best_epoch(tmp_path: Path) -> None
     assert cross_entropy(logits[:, 0], swapped) == pytest.approx(best.val_loss, rel=1e-4)
     _, again, watched = train(tmp_path, config, val_positive=swapped)
     assert (again, watched.seen) == ([], [])  # a run that has stalled is not trained on when resumed
+
+
+def test_a_teachers_evidence_counts_where_a_target_is_known() -> None:
+    import tensorflow as tf
+
+    config = config_from(
+        {
+            "preprocess": {"height": 32, "width": 32},
+            "model": {"width": 0.05, "dropout": 0.0, "outputs": 2},
+            "fit": {"evidence_weight": 0.7, "subtype_weight": 0.3, "learning_rate": 1e-9, "label_smoothing": 0.2},
+        },
+        where="test",
+    )
+    model = build_model(config.model, 32, 32)
+    step_once = step_function(model, None, build_optimizer(model, config.fit, 1), config)
+    pixels = tf.constant(normalise_pixels(pictures()[:4]))
+    logits, evidence = (output.numpy() for output in model(pixels, training=True))
+    targets = np.array([[1.0, 0.25], [0.9, 1.0], [0.1, np.nan], [0.0, np.nan]], np.float32)
+    taught = evidence + np.array([0.5, -2.0], np.float32) + np.random.default_rng(0).normal(0, 1, evidence.shape)
+    weights = np.array([1.0, 2.0, 1.0, 1.0], np.float32)
+
+    entropy = np.logaddexp(0.0, logits) - np.where(np.isnan(targets), 0.0, targets) * logits  # labels not smoothed
+    apart = ((evidence - taught) ** 2).mean(axis=(1, 2)) / taught.var(axis=(0, 1, 2))
+    each = (entropy + 0.7 * apart) * weights[:, None] * [1.0, 0.3]
+    expected = np.where(np.isnan(targets), 0.0, each).sum() / 4
+    found = step_once(pixels, tf.constant(targets), tf.constant(weights), tf.constant(taught, tf.float32))
+    assert float(found) == pytest.approx(expected, rel=1e-4)

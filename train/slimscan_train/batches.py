@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from slimscan_train.augment import AugmentConfig, augment, mixup_weights
 from slimscan_train.model import normalise_pixels
 
-Batch: TypeAlias = tuple[Any, Any, Any]
-"""Pixels float32 `[B, H, W, C]` as the network takes them, targets float32 `[B, K]`, weights float32 `[B]`."""
+Batch: TypeAlias = tuple[Any, Any, Any, Any]
+"""Pixels float32 `[B, H, W, C]` as the network takes them, targets float32 `[B, K]`, weights float32 `[B]`, and a
+teacher's evidence float32 `[B, h, w, K]` or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +64,7 @@ def training_batches(
     """Augmented batches of one epoch, prepared while the step before them runs."""
     import tensorflow as tf
 
-    def one(indices: Any, step: Any) -> Batch:
+    def one(indices: Any, step: Any) -> tuple[Any, Any, Any]:
         state = tf.stack([(seed * 100_003 + epoch) % 2**31, tf.cast(step, tf.int32)])
         # [B, H, W, C] and [B, K], gathered by NumPy: the cache may be a memory map
         raw, targets, weights = tf.numpy_function(
@@ -80,7 +81,8 @@ def training_batches(
         return pixels, targets, weights
 
     steps = tf.data.Dataset.from_tensor_slices((order, np.arange(len(order))))
-    yield from steps.map(one, num_parallel_calls=2, deterministic=True).prefetch(2)
+    for pixels, targets, weights in steps.map(one, num_parallel_calls=2, deterministic=True).prefetch(2):
+        yield pixels, targets, weights, None
 
 
 def _repeated(indices: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -35,6 +35,7 @@ class FitConfig:
         patience: Epochs without a better validation AUROC before stopping early.
         drop_duplicates: Train on one copy of images that are exact duplicates.
         teacher_share: Share of a teacher's answer in each target, when there is a teacher; the rest is the label.
+        evidence_weight: Weight of the difference from a teacher's evidence map, in units of the map's own variance.
     """
 
     seed: int = 0
@@ -49,7 +50,8 @@ class FitConfig:
     subtype_weight: float = 0.3
     patience: int = 20
     drop_duplicates: bool = True
-    teacher_share: float = 0.7
+    teacher_share: float = 1.0
+    evidence_weight: float = 0.5
 
     def __post_init__(self) -> None:
         if self.balance not in ("batches", "weights", "none"):
@@ -62,8 +64,8 @@ class FitConfig:
             raise ValueError("learning_rate must lie in 0 to 1, weight_decay be 0 or more and below 1")
         if not 0 <= self.label_smoothing < 0.5 or not 0 <= self.weight_average < 1:
             raise ValueError("label_smoothing must lie in 0 to 0.5, weight_average in 0 to 1")
-        if not 0 < self.teacher_share <= 1:
-            raise ValueError(f"teacher_share is {self.teacher_share}, expected above 0 and at most 1")
+        if not 0 < self.teacher_share <= 1 or self.evidence_weight < 0:
+            raise ValueError("teacher_share must be above 0 and at most 1, evidence_weight 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
-"""A teacher's answers as soft targets for a small network (Hinton et al. 2015, arXiv:1503.02531).
+"""A teacher's answers as targets for a small network (Hinton et al. 2015, arXiv:1503.02531).
 
 The teacher answers the very batches that the student sees, crops and tones included (Beyer et al. 2022,
 arXiv:2106.05237: a patient and consistent teacher). What it answered is kept, so that another student on the same
 batches costs no teacher time. Both look at the same temperature, 1: the cross-entropy is linear in its target, so
-that a mixture of label and answer is one target.
+that a mixture of label and answer is one target. And both have evidence maps, so that the student is told not only
+what the teacher says but where it sees it: one target for each region instead of one for the image.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
 from slimscan_train.batches import Batch, TrainingSet
@@ -23,7 +25,7 @@ from slimscan_train.split import Split
 
 
 class Teacher:
-    """One or several finished runs that answer for training batches, together by the mean of their logits."""
+    """One or several finished runs that answer for training batches, together by the mean of their evidence."""
 
     def __init__(self, runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> None:
         """Prepare teachers for a student.
@@ -43,29 +45,33 @@ class Teacher:
         self._folder = cache_folder() / "teacher" / _key(runs, config, train)
 
     def teach(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, counted from 0, with the teacher's probabilities mixed into their targets."""
+        """The batches of an epoch, counted from 0, with the teacher's answers in their targets, and its evidence."""
         import tensorflow as tf
 
         file = self._folder / f"epoch-{epoch:03d}.npy"
         known = np.load(file) if file.exists() else None
         answers = []
-        for step, (pixels, targets, weights) in enumerate(batches):
-            logits = self._answer(pixels) if known is None else known[step]
-            answers.append(logits)
-            yield pixels, (1.0 - self._share) * targets + self._share * tf.sigmoid(logits), weights
+        for step, (pixels, targets, weights, _) in enumerate(batches):
+            evidence = self._answer(pixels) if known is None else known[step]
+            answers.append(evidence)
+            evidence = tf.cast(evidence, tf.float32)
+            soft = tf.sigmoid(tf.reduce_mean(evidence, axis=(1, 2)))
+            yield pixels, (1.0 - self._share) * targets + self._share * soft, weights, evidence
         if known is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial.npy")
             np.save(partial, np.stack(answers))
             partial.replace(file)
 
-    def _answer(self, pixels: Any) -> Any:
+    def _answer(self, pixels: Any) -> NDArray[np.float16]:
+        """The mean evidence of the teachers, `[B, h, w, K]`; their logits are its mean."""
         import tensorflow as tf
 
         if not self._models:
             self._models = [tf.function(run.model()) for run in self._runs]
-        logits = [model(pixels, training=False)[0][:, : self._outputs] for model in self._models]
-        return np.mean(logits, axis=0, dtype=np.float32)
+        evidence = [model(pixels, training=False)[1][..., : self._outputs] for model in self._models]
+        mean: NDArray[np.float16] = np.mean(evidence, axis=0, dtype=np.float32).astype(np.float16)
+        return mean
 
 
 def teaching_split(runs: Sequence[Run]) -> Split:
@@ -97,7 +103,7 @@ def _require_same_sight(run: Run, config: TrainConfig) -> None:
 def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
     """Of all that the answers depend on: teachers, images and the batches drawn of them."""
     fit = config.fit
-    told = [asdict(config.augment), fit.seed, fit.batch, fit.balance, config.model.outputs, len(train.pixels)]
+    told = ["evidence", asdict(config.augment), fit.seed, fit.batch, fit.balance, config.model.outputs, len(train.pixels)]
     digest = hashlib.sha256(json.dumps(told).encode())
     for run in runs:
         digest.update((run.folder / "model.keras").read_bytes())

@@ -249,7 +249,7 @@ def _schedule(asked: FitConfig, steps: int) -> Any:
     )
 
 
-def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any], Any]:
+def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any, Any], Any]:
     """One step of gradient descent on `model`, and of its weight average `kept` if there is one, compiled.
 
     Args:
@@ -259,20 +259,25 @@ def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) ->
         config: The run's configuration.
 
     Returns:
-        A function of pixels, targets and weights as `training_batches` yields them; its value is the loss.
+        A function of a `Batch`'s four parts; its value is the loss.
     """
     import tensorflow as tf
 
     asked = config.fit
     output_weights = [1.0, asked.subtype_weight][: config.model.outputs]
 
-    def step(pixels: Any, targets: Any, weights: Any) -> Any:
+    def step(pixels: Any, targets: Any, weights: Any, taught: Any) -> Any:
         with tf.GradientTape() as tape:
-            logits, _ = model(pixels, training=True)  # [B, K]
+            logits, evidence = model(pixels, training=True)  # [B, K] and [B, h, w, K]
             known = tf.math.is_finite(targets)
-            wanted = tf.where(known, targets, 0.5) * (1.0 - 2.0 * asked.label_smoothing) + asked.label_smoothing
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits) * weights[:, None] * output_weights
-            loss = tf.reduce_sum(tf.where(known, losses, 0.0)) / tf.cast(tf.shape(pixels)[0], tf.float32)
+            smoothing = asked.label_smoothing if taught is None else 0.0  # a teacher is unsure where there is reason
+            wanted = tf.where(known, targets, 0.5) * (1.0 - 2.0 * smoothing) + smoothing
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+            if taught is not None:
+                variance = tf.math.reduce_variance(taught, axis=(0, 1, 2))
+                losses += asked.evidence_weight * tf.reduce_mean((evidence - taught) ** 2, axis=(1, 2)) / variance
+            losses = tf.where(known, losses * weights[:, None] * output_weights, 0.0)
+            loss = tf.reduce_sum(losses) / tf.cast(tf.shape(pixels)[0], tf.float32)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         if kept is None:
@@ -284,7 +289,7 @@ def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) ->
             average.assign(decay * average + (1.0 - decay) * value)
         return loss
 
-    compiled: Callable[[Any, Any, Any], Any] = tf.function(step)
+    compiled: Callable[[Any, Any, Any, Any], Any] = tf.function(step)
     return compiled
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slimscan_bench.scores import PairedScores
+from slimscan_export.ladder import Ladder, Row
 from slimscan_train.plots import ACCENT, MUTED, RULE, SERIES, svg_figure
 
 if TYPE_CHECKING:
@@ -46,3 +47,61 @@ def logit_scatter(name: str, pair: PairedScores, labels: Sequence[str]) -> str:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
     return svg_figure(draw, f"int8 logit over float logit on {name}, with both thresholds")
+
+
+def ladder_plots(ladder: Ladder) -> dict[str, str]:
+    """File size against latency with the front, and AUROC on either set against file size; SVG by name.
+
+    Rows are numbered from 1 in their order. Filled: PASS. Circled: the pick.
+    """
+
+    def draw_cost(axes: "Axes") -> None:
+        front = [(row.latency_ms, row.size_bytes / 1024) for row in ladder.front]
+        axes.plot(
+            *zip(*front, strict=True), color=MUTED, linewidth=0.9, linestyle="--", label="none smaller and faster"
+        )
+        for number, row in enumerate(ladder.rows, 1):
+            _mark(axes, ladder, row, number, (row.latency_ms, row.size_bytes / 1024), SERIES[0], "o")
+        _plain_log(axes, "xy")
+        axes.set(xlabel="latency, ms", ylabel="file, KiB")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+    def draw_auroc(axes: "Axes") -> None:
+        splits = [found.split for found in ladder.rows[0].answers]
+        for split, colour, marker in zip(splits, SERIES, "os^", strict=False):
+            axes.plot([], [], marker, color=colour, label=split)
+            for number, row in enumerate(ladder.rows, 1):
+                for found in row.answers:
+                    if found.split == split and found.auroc is not None:
+                        _mark(axes, ladder, row, number, (row.size_bytes / 1024, found.auroc), colour, marker)
+        _plain_log(axes, "x")
+        axes.set(xlabel="file, KiB", ylabel="AUROC")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+    return {
+        "cost": svg_figure(draw_cost, "File size against latency of every row"),
+        "auroc": svg_figure(draw_auroc, "AUROC against file size of every row"),
+    }
+
+
+def _mark(
+    axes: "Axes", ladder: Ladder, row: Row, number: int, at: tuple[float, float], colour: str, marker: str
+) -> None:
+    """One numbered row."""
+    face = colour if row.verdict == "PASS" else "none"
+    axes.plot(*at, marker, color=colour, markersize=5, markerfacecolor=face, clip_on=False)
+    if row is ladder.pick:
+        axes.plot(*at, "o", color=ACCENT, markersize=11, markerfacecolor="none", clip_on=False)
+    axes.annotate(str(number), at, xytext=(5, 4), textcoords="offset points", fontsize=8)
+
+
+def _plain_log(axes: "Axes", which: str) -> None:
+    """Logarithmic axes with ticks as people write them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for name in which:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())

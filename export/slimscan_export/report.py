@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.interpreter import Interpreter
 from slimscan_export.convert import output_roles
-from slimscan_export.plots import logit_scatter
+from slimscan_export.ladder import LEAST_GAIN, PICK_RULE, Ladder
+from slimscan_export.plots import ladder_plots, logit_scatter
 from slimscan_export.provenance import INTENDED_USE, LIMITS, tool_versions, training_data
 from slimscan_export.summary import Case, ExportSummary, split_pair, summarise
 from slimscan_train.plots import Reliability, reliability_diagram
@@ -26,7 +27,7 @@ MOST_PICTURES = 8
 """New misses, and as many new false alarms, whose pictures a report shows; all are listed by name."""
 
 
-def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None) -> Path:
+def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None, ladder: Ladder | None = None) -> Path:
     """Write an export's `report.html`.
 
     Args:
@@ -34,6 +35,7 @@ def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None
         export: What was made and seen.
         folder: The evidence's folder.
         bundle: File name of the bundle that goes with it; None when none is written.
+        ladder: That the export is a row of.
 
     Returns:
         The page.
@@ -60,6 +62,10 @@ def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None
         intended_use=INTENDED_USE,
         limits=LIMITS,
         tools=tool_versions(),
+        ladder=ladder,
+        ladder_plots=ladder_plots(ladder) if ladder else {},
+        pick_rule=PICK_RULE,
+        least_gain=LEAST_GAIN,
     )
     path = folder / "report.html"
     write_atomically(path, page.encode())

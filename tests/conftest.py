@@ -1,6 +1,7 @@
 """What several stages' tests share: the golden bundle and, where it is, the real data."""
 
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,20 @@ def squares_recipe() -> dict[str, Any]:
         "fit": {"epochs": 8, "learning_rate": 0.005, "weight_average": 0.9, "batch": 32, "patience": 8},
         "operate": {"target_sensitivity": 1.0},
     }
+
+
+@pytest.fixture(scope="session")
+def squares_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The strict policy, but for what squares learnt in seconds cannot prove: they are too few, and blur easily."""
+    import tomli_w
+
+    from slimscan_export.policy import policies
+
+    tables = tomllib.loads(policies()["strict"].read_text())
+    anything = {"observed": 0.45, "margin": 0.49}
+    for table in ("subgroups", "shifts"):
+        tables[table] = dict.fromkeys(tables[table], anything)
+    tables["model"]["near_threshold"] = 0.5
+    path = tmp_path_factory.mktemp("policy") / "squares.toml"
+    path.write_text(tomli_w.dumps({**tables, "name": "squares"}))
+    return path

@@ -65,7 +65,9 @@ def effective_number(values: NDArray[np.float64], clusters: Sequence[str], confi
     return float(min(max(1.0, len(values) * freedom / max(effect, 1.0)), len(values)))
 
 
-def clustered_upper(events: NDArray[np.bool_], clusters: Sequence[str], confidence: float = 0.95) -> float:
+def clustered_upper(
+    events: NDArray[np.bool_], clusters: Sequence[str], confidence: float = 0.95, times: float = 1.0
+) -> float:
     """One-sided upper bound of a rate: Clopper and Pearson's, of the effective number of observations.
 
     As in Korn and Graubard 1998. It is never below the bound of as many clusters without an event, which is what
@@ -75,17 +77,20 @@ def clustered_upper(events: NDArray[np.bool_], clusters: Sequence[str], confiden
         events: bool `[n]`, at least one observation.
         clusters: Cluster of each observation.
         confidence: 0 to 1.
+        times: Had there been so many times as many observations and clusters, just like these: 1 or more.
 
     Raises:
         InputError: As for `design_effect`, or the confidence is not between 0 and 1.
     """
     values = events.astype(np.float64)
-    number = effective_number(values, clusters, confidence)
-    no_event = clopper_pearson_upper(0, _owners(values, clusters)[1], confidence)
+    number = effective_number(values, clusters, confidence) * times
+    no_event = clopper_pearson_upper(0, _owners(values, clusters)[1] * times, confidence)
     return max(no_event, clopper_pearson_upper(float(values.mean()) * number, number, confidence))
 
 
-def clustered_loss(changes: NDArray[np.float64], clusters: Sequence[str], confidence: float = 0.95) -> float:
+def clustered_loss(
+    changes: NDArray[np.float64], clusters: Sequence[str], confidence: float = 0.95, times: float = 1.0
+) -> float:
     """One-sided upper bound of what a proportion lost: Tango's, of the effective number of observations.
 
     The design effect is that of the changes, with Obuchowski's variance (1998, Statistics in Medicine 17:1495). The
@@ -95,6 +100,7 @@ def clustered_loss(changes: NDArray[np.float64], clusters: Sequence[str], confid
         changes: float64 `[n]`: 1 where the candidate alone is right, -1 where the reference alone is, else 0.
         clusters: Cluster of each observation.
         confidence: 0 to 1.
+        times: As for `clustered_upper`.
 
     Returns:
         -1 to 1: above 0 for a loss; below when even the bound is a gain.
@@ -102,10 +108,10 @@ def clustered_loss(changes: NDArray[np.float64], clusters: Sequence[str], confid
     Raises:
         InputError: As for `design_effect`, or the confidence is not between 0 and 1.
     """
-    number = effective_number(changes, clusters, confidence)
+    number = effective_number(changes, clusters, confidence) * times
     gained, lost = (float((changes == sign).mean()) * number for sign in (1, -1))
     two_sided = 2 * confidence - 1
-    no_change = tango_paired(0, 0, _owners(changes, clusters)[1], two_sided)
+    no_change = tango_paired(0, 0, _owners(changes, clusters)[1] * times, two_sided)
     return -min(tango_paired(gained, lost, number, two_sided).low, no_change.low)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,24 +10,31 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_bench.models import tflite_score
+from slimscan_bench.models import tflite_logits
 from slimscan_bench.scores import PairedScores, Scores
 from slimscan_edge.atomic import write_atomically
-from slimscan_edge.bundle import Bundle, GateResult, Verdict, write_bundle
+from slimscan_edge.bundle import Bundle, Verdict, write_bundle
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.bundling import make_bundle
 from slimscan_export.calibration import CalibrationConfig, draw_calibration
+from slimscan_export.calibration_audit import audit_calibration, require_unsaturated
 from slimscan_export.convert import PRECISIONS, Precision, SavedModel, convert, saved_model
 from slimscan_export.fine_tuning import FineTuneConfig, prune, quantisation_aware, zero_share
-from slimscan_export.gates import Candidate, GatePolicy, evaluate_gates, overall
+from slimscan_export.gates import Candidate, Shifted, Subgroup, evaluate_gates, in_short, overall
+from slimscan_export.ladder import Ladder
+from slimscan_export.micro import arena_bytes
+from slimscan_export.paired_gates import Gate
+from slimscan_export.policy import GatePolicy, strict_policy
 from slimscan_export.provenance import INTENDED_USE, tool_versions, training_data
 from slimscan_export.report import write_report
 from slimscan_export.summary import calibration_set, compare_sets, logit_spec
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.fit import predict_logits
-from slimscan_train.run import Run, read_scores
+from slimscan_train.run import Run, ScoreRow, read_scores
+from slimscan_train.shifts import SHIFTS
+from slimscan_train.split import Split
 from slimscan_train.training import operating_point, score_rows, training_set
 
 JUDGING_SPLITS = ("val", "val_shift")
@@ -37,6 +44,9 @@ CHOOSING_SPLIT = "val"
 """Those among them that thresholds are chosen on."""
 
 Quantisation = Literal["ptq", "qat"]
+Logits = NDArray[np.float64]
+Rows = Mapping[tuple[str, str], ScoreRow]
+"""By image and shift."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +69,7 @@ class ExportConfig:
     sparsity: float = 0.0
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     tuning: FineTuneConfig = field(default_factory=FineTuneConfig)
-    policy: GatePolicy = field(default_factory=GatePolicy)
+    policy: GatePolicy = field(default_factory=strict_policy)
 
     def __post_init__(self) -> None:
         if self.quantisation not in ("ptq", "qat"):
@@ -84,7 +94,7 @@ class Export:
     config: ExportConfig
     variants: dict[str, bytes]
     candidate: Candidate
-    gates: tuple[GateResult, ...]
+    gates: tuple[Gate, ...]
     operating_point: OperatingPoint
     zeros: float
 
@@ -108,7 +118,7 @@ def export_run(run: Run, config: ExportConfig, note: Callable[[str], None]) -> E
     Raises:
         InputError: The run's images are gone, too few, or of one class.
     """
-    _validated(run, run.split.select(*JUDGING_SPLITS))  # the work is for nothing without what it is held against
+    _recorded(run)  # the work is for nothing without what it is held against
     float_model = run.model()
     compressed = _compressed(run, float_model, config, note)
     calibration = None
@@ -116,8 +126,21 @@ def export_run(run: Run, config: ExportConfig, note: Callable[[str], None]) -> E
         images = draw_calibration(run.split, config.calibration)
         note(f"calibrating on {len(images)} training images, seed {config.calibration.seed}")
         calibration = run.pixels(images)
+        audit_calibration(
+            images, calibration, run.split, made_with=run.config.preprocess, model_takes=run.config.preprocess
+        )
     variants = _variants(float_model, compressed, calibration, config, note)
-    return judge(run, config, variants, float_model, zeros=zero_share(compressed), note=note)
+    if calibration is not None:
+        require_unsaturated(variants["int8"], calibration)
+    return judge(
+        run,
+        config,
+        variants,
+        float_model,
+        zeros=zero_share(compressed),
+        note=note,
+        arena=arena_bytes(variants["int8"]),
+    )
 
 
 def judge(
@@ -129,6 +152,7 @@ def judge(
     zeros: float,
     note: Callable[[str], None],
     preprocess: PreprocessSpec | None = None,
+    arena: int | None = None,
 ) -> Export:
     """Hold an int8 model against the run's float model on the run's held-out patients.
 
@@ -140,33 +164,44 @@ def judge(
         zeros: Share of zeros among the kernels.
         note: Told one line of plain text.
         preprocess: What the candidate's images pass through, when it is not the run's preprocessing.
+        arena: Bytes that the candidate takes in TFLite Micro; None when it was not measured.
     """
     images = run.split.select(*JUDGING_SPLITS)
     if not images:
         raise InputError(f"{run.folder} holds no validation images to judge on")
+    recorded = _recorded(run)
     note(f"judging on {len(images)} images of {len({image.patient for image in images})} patients")
     seen_by_float = run.pixels(images)
     candidate_run = run
     if preprocess and preprocess != run.config.preprocess:
         candidate_run = dataclasses.replace(run, config=dataclasses.replace(run.config, preprocess=preprocess))
-    rows = score_rows(tflite_score(variants["int8"]), candidate_run.config, run.split, run.data_root, note)
-    logit_of = {row.image: row.logit for row in rows if not row.shift}
-    reference = scores_of(run, images, predict_logits(float_model, seen_by_float)[:, 0])
-    answered = scores_of(run, images, np.array([logit_of[image.path] for image in images]))
+    rows = score_rows(tflite_logits(variants["int8"]), candidate_run.config, run.split, run.data_root, note)
+    answered = {(row.image, row.shift): row for row in rows}
     point = operating_point(rows, run.config, run.split.labels[1], "int8")
-    candidate = Candidate(
-        pair=PairedScores(
-            reference=reference,
-            candidate=answered,
+
+    def paired(images: tuple[LabelledImage, ...], reference: Logits, shift: str = "") -> PairedScores:
+        return PairedScores(
+            reference=scores_of(run, images, reference),
+            candidate=scores_of(run, images, _logits(answered, images, shift)),
             reference_threshold=run.operating_point.logit_threshold,
             candidate_threshold=point.logit_threshold,
-        ),
-        validated=_validated(run, images),
+        )
+
+    choosing = run.split.select(CHOOSING_SPLIT)
+    candidate = Candidate(
+        pair=paired(images, predict_logits(float_model, seen_by_float)[:, 0]),
+        validated=_validated(run, images, recorded),
         chosen_on=np.array([image.split == CHOOSING_SPLIT for image in images]),
         target_sensitivity=run.operating_point.target_sensitivity,
         reference_preprocess=run.config.preprocess,
         candidate_preprocess=candidate_run.config.preprocess,
         model_bytes=len(variants["int8"]),
+        subgroups=_subgroups(run.split, images),
+        shifts=tuple(
+            Shifted(name=shift, pair=paired(choosing, _logits(recorded, choosing, shift), shift)) for shift in SHIFTS
+        ),
+        logit_step=logit_spec(variants["int8"]).scale or None,
+        arena_bytes=arena,
     )
     return Export(
         config=config,
@@ -178,7 +213,7 @@ def judge(
     )
 
 
-def scores_of(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[np.float64]) -> Scores:
+def scores_of(run: Run, images: tuple[LabelledImage, ...], logits: Logits) -> Scores:
     """Logits `[N]` of a run's images as a record for statistics."""
     return Scores(
         images=tuple(image.path for image in images),
@@ -189,7 +224,9 @@ def scores_of(run: Run, images: tuple[LabelledImage, ...], logits: NDArray[np.fl
     )
 
 
-def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> tuple[Path, bool]:
+def write_export(
+    run: Run, export: Export, out: Path, *, allow_failed: bool, ladder: Ladder | None = None
+) -> tuple[Path, bool]:
     """Write the evidence, and the bundle if the gates passed.
 
     Args:
@@ -197,6 +234,7 @@ def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> 
         export: What was made and seen.
         out: The bundle's path; the evidence goes into a folder of the same name ending in `.export`.
         allow_failed: Write the bundle whatever the verdict; its manifest says so and devices refuse it.
+        ladder: That the export is a row of.
 
     Returns:
         The evidence's folder, and whether a bundle was written.
@@ -210,7 +248,7 @@ def write_export(run: Run, export: Export, out: Path, *, allow_failed: bool) -> 
     write_atomically(evidence / "export.json", (json.dumps(_table(run, export), indent=1) + "\n").encode())
     written = export.verdict == "PASS" or allow_failed
     bundle = _bundle(run, export) if written else None  # proven before the report names it, written after
-    write_report(run, export, evidence, bundle=out.name if bundle else None)
+    write_report(run, export, evidence, bundle=out.name if bundle else None, ladder=ladder)
     if bundle:
         write_bundle(out, bundle.manifest, bundle.members)
     return evidence, written
@@ -221,7 +259,7 @@ def _bundle(run: Run, export: Export) -> Bundle:
         run,
         export.variants["int8"],
         export.operating_point,
-        export.gates,
+        in_short(export.gates),
         export.verdict,
         name=export.config.name,
         model_version=export.config.version,
@@ -266,20 +304,51 @@ def _variants(
     return variants
 
 
-def _validated(run: Run, images: tuple[LabelledImage, ...]) -> Scores:
-    """The scores that the run itself recorded for these images."""
-    rows = {row.image: row for row in read_scores(run.folder / "scores.csv") if not row.shift}
-    absent = [image.path for image in images if image.path not in rows]
+def _recorded(run: Run) -> Rows:
+    """What the run itself recorded of every image that judges and its shift, by both.
+
+    Raises:
+        InputError: The run's scores lack an image, or an image under a shift.
+    """
+    rows = {(row.image, row.shift): row for row in read_scores(run.folder / "scores.csv")}
+    needed = [(image.path, "") for image in run.split.select(*JUDGING_SPLITS)]
+    needed += [(image.path, shift) for shift in SHIFTS for image in run.split.select(CHOOSING_SPLIT)]
+    absent = [key for key in needed if key not in rows]
     if absent:
-        raise InputError(f"scores.csv of {run.folder} lacks {len(absent)} images ({absent[0]} first); train anew")
-    recorded = [rows[image.path] for image in images]
+        image, shift = absent[0]
+        first = f"{image} under {shift}" if shift else image
+        raise InputError(f"scores.csv of {run.folder} lacks {len(absent)} images ({first} first); train anew")
+    return rows
+
+
+def _logits(rows: Rows, images: Sequence[LabelledImage], shift: str) -> Logits:
+    return np.array([rows[image.path, shift].logit for image in images])
+
+
+def _validated(run: Run, images: Sequence[LabelledImage], recorded: Rows) -> Scores:
+    """The scores and the labels that the run itself recorded for these images."""
+    rows = [recorded[image.path, ""] for image in images]
     return Scores(
-        images=tuple(row.image for row in recorded),
-        patients=tuple(row.patient for row in recorded),
-        positive=np.array([row.label == run.split.labels[1] for row in recorded]),
-        groups=tuple(row.group for row in recorded),
-        logits=np.array([row.logit for row in recorded]),
+        images=tuple(row.image for row in rows),
+        patients=tuple(row.patient for row in rows),
+        positive=np.array([row.label == run.split.labels[1] for row in rows]),
+        groups=tuple(row.group for row in rows),
+        logits=np.array([row.logit for row in rows]),
     )
+
+
+def _subgroups(split: Split, images: Sequence[LabelledImage]) -> tuple[Subgroup, ...]:
+    """Subtypes and acquisition series of either class, each set of images once."""
+    found: dict[bytes, Subgroup] = {}
+    for positive in (True, False):
+        of_class = np.array([split.is_positive(image) is positive for image in images])
+        for kind in ("group", "series"):
+            names = np.array([getattr(image, kind) for image in images])
+            several = sorted(set(names[of_class]))
+            for name in several if len(several) > 1 else ():
+                members = of_class & (names == name)
+                found.setdefault(members.tobytes(), Subgroup(name=str(name), members=members))
+    return tuple(found.values())
 
 
 def _table(run: Run, export: Export) -> dict[str, Any]:
@@ -305,6 +374,7 @@ def _table(run: Run, export: Export) -> dict[str, Any]:
         "zeros": export.zeros,
         "new_misses": pair.new_misses,
         "new_false_alarms": pair.new_false_alarms,
+        "mcnemar": {"sensitivity": pair.sensitivity_p_value, "specificity": pair.specificity_p_value},
         "scores": [
             {
                 "image": image,
@@ -325,4 +395,12 @@ def _table(run: Run, export: Export) -> dict[str, Any]:
                 strict=True,
             )
         ],
+        "shift_images": [image.path for image in run.split.select(CHOOSING_SPLIT)],
+        "shift_scores": {
+            shift.name: {
+                "float": shift.pair.reference.logits.tolist(),
+                "int8": shift.pair.candidate.logits.tolist(),
+            }
+            for shift in export.candidate.shifts
+        },
     }

@@ -1,22 +1,34 @@
 """The gates: may this compressed model replace the float one?
 
-Every gate answers PASS, FAIL or INCONCLUSIVE. A gate on a rate passes only when its one-sided 95 % bound keeps
-to the margin, fails when the observed rate itself is beyond it, and is inconclusive in between: there were too
-few images to tell, which is never a pass. Evaluating gates is pure; what follows from them is the caller's.
+Every gate answers PASS, FAIL or INCONCLUSIVE, by a policy (`slimscan_export.policy`). A gate on a rate or a loss fails
+when what was observed is beyond what may be seen, passes when its one-sided bound keeps to the margin, and is
+inconclusive in between: there were too few images to tell, which is never a pass. Bounds take patients, not images, as
+what was drawn. Evaluating gates is pure; what follows from them is the caller's.
+
+McNemar's test is no gate: that a difference is not significant does not show that there is none, and with many images
+one that harms nobody is significant. Its p-values are reported. So is latency, which a workstation cannot judge.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_bench.intervals import clopper_pearson_upper
 from slimscan_bench.scores import PairedScores, Scores
 from slimscan_edge.bundle import GateResult, Verdict
 from slimscan_edge.errors import EXIT_DONE, EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE
 from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_export.paired_gates import (
+    Gate,
+    auroc_gate,
+    error_ratio_gate,
+    lost_gate,
+    newly_wrong_gate,
+    resolution_gate,
+)
+from slimscan_export.policy import GatePolicy
 
-CONFIDENCE = 0.95
 EXIT_CODES: dict[Verdict, int] = {
     "PASS": EXIT_DONE,
     "FAIL": EXIT_GATE_FAILED,
@@ -24,34 +36,25 @@ EXIT_CODES: dict[Verdict, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatePolicy:
-    """What a compressed model must keep to. The defaults are the strict ones.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subgroup:
+    """Images of one class that have something in common.
 
     Attributes:
-        new_miss_margin: Largest share of positives that the float model finds and the candidate misses.
-        new_alarm_margin: Largest share of negatives that the float model clears and the candidate does not.
-        sensitivity_margin: Largest loss of sensitivity, each model at its own operating point.
-        specificity_margin: Largest loss of specificity.
-        auroc_margin: Largest loss of AUROC.
-        reproduction_logits: Largest difference between the float model's scores and those it was validated with.
-        size_bytes: Largest model file.
+        name: What ("virus").
+        members: bool `[n]`, among the images of the pair that is judged; at least one, all of one class.
     """
 
-    new_miss_margin: float = 0.02
-    new_alarm_margin: float = 0.05
-    sensitivity_margin: float = 0.02
-    specificity_margin: float = 0.05
-    auroc_margin: float = 0.01
-    reproduction_logits: float = 0.05
-    size_bytes: int = 400_000
+    name: str
+    members: NDArray[np.bool_]
 
-    def __post_init__(self) -> None:
-        for name in ("new_miss_margin", "new_alarm_margin", "sensitivity_margin", "specificity_margin", "auroc_margin"):
-            if not 0 < getattr(self, name) < 0.5:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 0.5")
-        if self.reproduction_logits <= 0 or self.size_bytes <= 0:
-            raise ValueError("reproduction_logits and size_bytes must be above 0")
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shifted:
+    """Both models on validation images under a named shift."""
+
+    name: str
+    pair: PairedScores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +69,10 @@ class Candidate:
         reference_preprocess: Preprocessing of the float model.
         candidate_preprocess: Preprocessing that the candidate was scored through.
         model_bytes: Size of the candidate's file.
+        subgroups: Of the pair's images.
+        shifts: Both models under each named shift.
+        logit_step: Of the candidate's quantised logit, in logits; None when it is not quantised.
+        arena_bytes: What TFLite Micro takes; None when it was not measured.
     """
 
     pair: PairedScores
@@ -75,29 +82,42 @@ class Candidate:
     reference_preprocess: PreprocessSpec
     candidate_preprocess: PreprocessSpec
     model_bytes: int
+    subgroups: tuple[Subgroup, ...] = ()
+    shifts: tuple[Shifted, ...] = ()
+    logit_step: float | None = None
+    arena_bytes: int | None = None
 
 
-def evaluate_gates(candidate: Candidate, policy: GatePolicy) -> tuple[GateResult, ...]:
-    """Judge a candidate by every gate."""
-    pair = candidate.pair
-    misses, alarms = len(pair.new_misses), len(pair.new_false_alarms)
-    low_sensitivity = pair.sensitivity_difference_interval(_TWO_SIDED).low
-    low_specificity = pair.specificity_difference_interval(_TWO_SIDED).low
-    low_auroc = pair.auroc_difference_interval(_TWO_SIDED).low
-    return (
-        _reproduction(candidate, policy.reproduction_logits),
+def evaluate_gates(candidate: Candidate, policy: GatePolicy) -> tuple[Gate, ...]:
+    """Judge a candidate by every gate that there is something to judge by.
+
+    Raises:
+        InputError: The images are of fewer than two patients of either class.
+    """
+    pair, whole, confidence = candidate.pair, policy.whole, policy.confidence
+    positive = pair.reference.positive
+    gates = [
+        _reproduction(candidate, policy.model.reproduction_logits),
         _operating_point(candidate),
         _preprocessing(candidate),
-        _rate("new misses", misses, pair.reference.positives, "positives", policy.new_miss_margin),
-        _rate("new false alarms", alarms, pair.reference.negatives, "negatives", policy.new_alarm_margin),
-        _loss("sensitivity", pair.sensitivity_difference, low_sensitivity, policy.sensitivity_margin),
-        _loss("specificity", pair.specificity_difference, low_specificity, policy.specificity_margin),
-        _loss("AUROC", pair.auroc_difference, low_auroc, policy.auroc_margin),
-        _size(candidate.model_bytes, policy.size_bytes),
-    )
+        newly_wrong_gate("new misses", pair.select(positive), whole.new_misses, confidence),
+        newly_wrong_gate("new false alarms", pair.select(~positive), whole.new_false_alarms, confidence),
+        error_ratio_gate(pair, policy.error_ratio),
+        lost_gate("sensitivity loss", pair.select(positive), whole.sensitivity, confidence),
+        lost_gate("specificity loss", pair.select(~positive), whole.specificity, confidence),
+        auroc_gate(pair, whole.auroc, confidence),
+        *_by_subgroup(candidate, policy),
+        *_by_shift(candidate, policy),
+    ]
+    if candidate.logit_step:
+        gates.append(resolution_gate(pair, candidate.logit_step, policy.model.near_threshold))
+    gates.append(_bytes("model size", candidate.model_bytes, policy.model.size_bytes))
+    if candidate.arena_bytes is not None:
+        gates.append(_bytes("arena memory", candidate.arena_bytes, policy.model.arena_bytes))
+    return tuple(gates)
 
 
-def overall(gates: tuple[GateResult, ...]) -> Verdict:
+def overall(gates: Iterable[Gate | GateResult]) -> Verdict:
     """PASS when every gate passes, else FAIL when one fails, else INCONCLUSIVE."""
     verdicts = {gate.verdict for gate in gates}
     if verdicts == {"PASS"}:
@@ -105,66 +125,95 @@ def overall(gates: tuple[GateResult, ...]) -> Verdict:
     return "FAIL" if "FAIL" in verdicts else "INCONCLUSIVE"
 
 
-_TWO_SIDED = 2 * CONFIDENCE - 1
-"""Confidence of the two-sided interval whose lower end is the one-sided bound at `CONFIDENCE`."""
+def in_short(gates: Sequence[Gate]) -> tuple[GateResult, ...]:
+    """The gates for a manifest and a screen: those of a family that passed as one, with the closest of them.
+
+    A family here is told apart by what it measures too, so "new misses by subgroup" is one row. Gates that did not
+    pass stand for themselves.
+    """
+    rows: dict[str, list[Gate]] = {}
+    for gate in gates:
+        alone = not gate.family or gate.verdict != "PASS"
+        rows.setdefault(gate.name if alone else f"{gate.what} by {gate.family}", []).append(gate)
+    return tuple(
+        members[0].short if members[0].name == name else _closest(name, members) for name, members in rows.items()
+    )
 
 
-def _verdict(observed: float, bound: float, margin: float) -> Verdict:
-    """Of a harm that was observed, its one-sided upper bound, and what is allowed."""
-    if observed > margin:
-        return "FAIL"
-    return "PASS" if bound <= margin else "INCONCLUSIVE"
-
-
-def _rate(name: str, count: int, total: int, of: str, margin: float) -> GateResult:
-    bound = clopper_pearson_upper(count, total, CONFIDENCE)
+def _closest(name: str, passed: Sequence[Gate]) -> GateResult:
+    closest = max(passed, key=lambda gate: (gate.bound or 0.0) / (gate.margin or 1.0))
     return GateResult(
         name=name,
-        verdict=_verdict(count / total, bound, margin),
-        measured=f"{count} of {total} {of} ({count / total:.2%}), at most {bound:.2%} with 95 % confidence",
-        allowed=f"at most {margin:.2%}",
+        verdict="PASS",
+        measured=f"{closest.member}: {closest.measured}"
+        + (f"; {len(passed) - 1} more are further off" if passed[1:] else ""),
+        allowed=closest.allowed,
     )
 
 
-def _loss(name: str, difference: float, low: float, margin: float) -> GateResult:
-    return GateResult(
-        name=f"{name} loss",
-        verdict=_verdict(-difference, -low, margin),
-        measured=f"{name} changed by {difference:+.4f}, lost at most {max(0.0, -low):.4f} with 95 % confidence",
-        allowed=f"lose at most {margin:.4f}",
-    )
+def _by_subgroup(candidate: Candidate, policy: GatePolicy) -> Iterable[Gate]:
+    for subgroup in candidate.subgroups:
+        pair = candidate.pair.select(subgroup.members)
+        what, limit = (
+            ("new misses", policy.subgroups.new_misses)
+            if pair.reference.positives
+            else ("new false alarms", policy.subgroups.new_false_alarms)
+        )
+        yield newly_wrong_gate(f"{what}: {subgroup.name}", pair, limit, policy.confidence, family="subgroup")
 
 
-def _reproduction(candidate: Candidate, tolerance: float) -> GateResult:
+def _by_shift(candidate: Candidate, policy: GatePolicy) -> Iterable[Gate]:
+    limits = {
+        "sensitivity loss": (True, policy.shifts.sensitivity),
+        "specificity loss": (False, policy.shifts.specificity),
+    }
+    for what, (positive, limit) in limits.items():
+        for shift in candidate.shifts:
+            members = shift.pair.reference.positive == positive
+            if members.any():
+                pair = shift.pair.select(members)
+                yield lost_gate(f"{what}: {shift.name}", pair, limit, policy.confidence, family="shift")
+
+
+def _reproduction(candidate: Candidate, tolerance: float) -> Gate:
     """Is the float model still the one that was validated, on the pictures it was validated with?"""
     difference = float(np.abs(candidate.pair.reference.logits - candidate.validated.logits).max())
     same_labels = np.array_equal(candidate.pair.reference.positive, candidate.validated.positive)
-    return GateResult(
+    return Gate(
         name="float model reproduces its validation",
         verdict="PASS" if difference <= tolerance and same_labels else "FAIL",
         measured=f"logits differ by at most {difference:.4f} from scores.csv"
         + ("" if same_labels else "; the labels differ"),
         allowed=f"at most {tolerance:.4f}, the same labels",
+        harm=difference,
+        margin=tolerance,
+        images=len(candidate.validated),
+        patients=len(set(candidate.validated.patients)),
     )
 
 
-def _operating_point(candidate: Candidate) -> GateResult:
+def _operating_point(candidate: Candidate) -> Gate:
     """Does the float model's threshold do what it was chosen for? Classes swapped in all files show here alone.
 
     Both models would be wrong alike, and no gate that compares the two could tell.
     """
-    found = candidate.validated.select(candidate.chosen_on).sensitivity(candidate.pair.reference_threshold)
-    return GateResult(
+    chosen_on = candidate.validated.select(candidate.chosen_on)
+    found = chosen_on.sensitivity(candidate.pair.reference_threshold)
+    return Gate(
         name="float model's operating point",
         verdict="PASS" if found >= candidate.target_sensitivity else "FAIL",
         measured=f"sensitivity {found:.4f} on the images that it was chosen on",
         allowed=f"at least {candidate.target_sensitivity:.4f}",
+        reference=found,
+        margin=candidate.target_sensitivity,
+        images=chosen_on.positives,
+        patients=len(set(chosen_on.select(chosen_on.positive).patients)),
     )
 
 
-def _preprocessing(candidate: Candidate) -> GateResult:
+def _preprocessing(candidate: Candidate) -> Gate:
     same = candidate.candidate_preprocess == candidate.reference_preprocess
-    return GateResult(
+    return Gate(
         name="same preprocessing",
         verdict="PASS" if same else "FAIL",
         measured=_in_words(candidate.candidate_preprocess),
@@ -172,14 +221,17 @@ def _preprocessing(candidate: Candidate) -> GateResult:
     )
 
 
+def _bytes(name: str, found: int, allowed: int) -> Gate:
+    return Gate(
+        name=name,
+        verdict="PASS" if found <= allowed else "FAIL",
+        measured=f"{found:,} bytes",
+        allowed=f"at most {allowed:,} bytes",
+        candidate=found,
+        harm=found,
+        margin=allowed,
+    )
+
+
 def _in_words(spec: PreprocessSpec) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in asdict(spec).items())
-
-
-def _size(size_bytes: int, allowed: int) -> GateResult:
-    return GateResult(
-        name="model size",
-        verdict="PASS" if size_bytes <= allowed else "FAIL",
-        measured=f"{size_bytes:,} bytes",
-        allowed=f"at most {allowed:,} bytes",
-    )

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from slimscan_bench.bootstrap import Interval
 from slimscan_bench.intervals import newcombe_paired
 from slimscan_bench.scores import PairedScores, Scores
-from slimscan_edge.bundle import GateResult, Verdict
+from slimscan_edge.bundle import Verdict
 from slimscan_edge.errors import InputError
 from slimscan_edge.interpreter import Interpreter, TensorSpec
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_export.calibration import CalibrationConfig, draw_calibration
 from slimscan_export.convert import output_roles
+from slimscan_export.paired_gates import Gate
 from slimscan_train.intervals import Estimate, clustered_auroc, proportion
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
 from slimscan_train.run import Run
@@ -192,6 +193,7 @@ class ExportSummary:
         naming: The rule that patients were read by.
         verdict: Of all gates together.
         gates: Each gate's result.
+        mcnemar: Two-sided p-values that both models err equally often, on positives and on negatives.
         float_point: Operating point of the float model.
         int8_point: Operating point of the int8 model, locked in the bundle.
         sets: Each set of held-out patients.
@@ -211,7 +213,8 @@ class ExportSummary:
     labels: tuple[str, str]
     naming: str
     verdict: Verdict
-    gates: tuple[GateResult, ...]
+    gates: tuple[Gate, ...]
+    mcnemar: tuple[float, float]
     float_point: OperatingPoint
     int8_point: OperatingPoint
     sets: tuple[SetSummary, ...]
@@ -238,6 +241,7 @@ def summarise(run: Run, export: "Export") -> ExportSummary:
         naming=run.split.naming,
         verdict=export.verdict,
         gates=export.gates,
+        mcnemar=(export.candidate.pair.sensitivity_p_value, export.candidate.pair.specificity_p_value),
         float_point=points[0],
         int8_point=points[1],
         sets=compare_sets(run.split, export.candidate.pair),

@@ -24,8 +24,11 @@ WITHOUT_TENSORFLOW = (
 
 
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory, squares: Path, squares_recipe: dict[str, Any]) -> Path:
+def workshop(
+    tmp_path_factory: pytest.TempPathFactory, squares: Path, squares_recipe: dict[str, Any], squares_policy: Path
+) -> Path:
     folder = tmp_path_factory.mktemp("chain")
+    shutil.copy(squares_policy, folder / "policy.toml")
     (folder / "data").symlink_to(squares)
     (folder / "recipe.toml").write_text(tomli_w.dumps(squares_recipe))
     return folder
@@ -77,7 +80,8 @@ def trained(workshop: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(trained: Path) -> Path:
-    printed = slimscan("export", "run", "--out", "squares-0.1.0.slimscan", folder=trained.parent)
+    words = ["export", "run", "--out", "squares-0.1.0.slimscan", "--policy", "policy.toml"]
+    printed = slimscan(*words, folder=trained.parent)
     assert "verdict: PASS" in printed
     return trained.parent / "squares-0.1.0.slimscan"
 
@@ -135,6 +139,7 @@ def change_the_resize_filter(run: Path) -> None:
 def test_a_damaged_run_gives_no_bundle(trained, workshop, damage):
     run = Path(shutil.copytree(trained, workshop / damage.__name__))
     damage(run)
-    printed = slimscan("export", run.name, "--out", f"{damage.__name__}-0.1.0.slimscan", folder=workshop, code=1)
+    words = ["export", run.name, "--out", f"{damage.__name__}-0.1.0.slimscan", "--policy", "policy.toml"]
+    printed = slimscan(*words, folder=workshop, code=1)
     assert "verdict: FAIL" in printed
     assert not list(workshop.glob(f"{damage.__name__}-*.slimscan"))

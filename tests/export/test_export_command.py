@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -40,15 +41,26 @@ def verdicts(out: Path) -> dict[str, str]:
     return {gate["name"]: gate["verdict"] for gate in record["gates"]}
 
 
-def fails(run: Path, out: Path) -> set[str]:
+@pytest.fixture
+def export(squares_policy: Path, out: Path) -> Callable[..., int]:
+    """`slimscan export` by a policy that squares can keep to; its exit code."""
+    return lambda run, *words: main(["export", str(run), "--out", str(out), "--policy", str(squares_policy), *words])
+
+
+@pytest.fixture
+def fails(export: Callable[..., int], out: Path) -> Callable[[Path], set[str]]:
     """The gates that an export fails by; it ends with 1 and leaves no bundle."""
-    assert main(["export", str(run), "--out", str(out)]) == 1
-    assert not out.exists()
-    return {name for name, verdict in verdicts(out).items() if verdict == "FAIL"}
+
+    def failed(run: Path) -> set[str]:
+        assert export(run) == 1
+        assert not out.exists()
+        return {name for name, verdict in verdicts(out).items() if verdict == "FAIL"}
+
+    return failed
 
 
-def test_a_good_run_passes_and_its_bundle_predicts(squares_run, out, capsys):
-    assert main(["export", str(squares_run.folder), "--out", str(out)]) == 0
+def test_a_good_run_passes_and_its_bundle_predicts(export, squares_run, out, capsys):
+    assert export(squares_run.folder) == 0
     printed = capsys.readouterr().out
     assert "verdict: PASS" in printed
     assert f"bundle: {out}" in printed
@@ -61,29 +73,58 @@ def test_a_good_run_passes_and_its_bundle_predicts(squares_run, out, capsys):
     ]
     record = json.loads((evidence / "export.json").read_text())
     assert (record["verdict"], record["new_misses"]) == ("PASS", [])
+    assert record["config"]["policy"]["name"] == "squares"
+    assert {gate["family"] for gate in record["gates"]} == {"", "subgroup", "shift"}
+    val = [image.path for image in squares_run.split.select("val")]
+    assert record["shift_images"] == val
+    assert {len(scores["int8"]) for scores in record["shift_scores"].values()} == {len(val)}
+    in_manifest = read_bundle(out).manifest.gates
+    assert "sensitivity loss by shift" in {gate.name for gate in in_manifest}
+    assert len(in_manifest) < len(record["gates"])
     assert len(record["scores"]) == len(squares_run.split.select("val", "val_shift"))
     sick = next(image for image in squares_run.split.select("val") if squares_run.split.is_positive(image))
     assert main(["predict", str(squares_run.data_root / sick.path), "--bundle", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["label"] == "PNEUMONIA"
 
 
-def test_labels_swapped_image_by_image_fail(copy_run, out):
+def test_another_policy_decides_and_is_on_record(squares_run, squares_policy, out, tmp_path, capsys):
+    policy = tmp_path / "tiny.toml"
+    policy.write_text(squares_policy.read_text().replace('"squares"', '"tiny"').replace("400000", "4"))
+    assert main(["export", str(squares_run.folder), "--out", str(out), "--policy", str(policy)]) == 1
+    printed = capsys.readouterr().out
+    assert "FAIL         model size: " in printed
+    assert "verdict: FAIL, by the policy tiny" in printed
+    record = json.loads((out.with_suffix(".export") / "export.json").read_text())
+    assert record["config"]["policy"]["model"]["size_bytes"] == 4
+    assert {gate["name"] for gate in record["gates"] if gate["verdict"] != "PASS"} == {"model size"}
+    assert "By the policy <code>tiny</code>" in (out.with_suffix(".export") / "report.html").read_text()
+
+
+def test_scores_that_lack_a_shift_are_refused_before_the_work(copy_run, out, capsys):
+    run = copy_run()
+    rows = (run / "scores.csv").read_text().splitlines()
+    (run / "scores.csv").write_text("\n".join(row for row in rows if ",blur," not in row))
+    assert main(["export", str(run), "--out", str(out)]) == 2
+    assert re.search(r"lacks \d+ images \(\S+ under blur first\); train anew", capsys.readouterr().err)
+
+
+def test_labels_swapped_image_by_image_fail(copy_run, fails):
     def swap(table):
         for image in table["images"]:
             image["label"] = {"NORMAL": "PNEUMONIA", "PNEUMONIA": "NORMAL"}[image["label"]]
 
     run = copy_run()
     edit_split(run, swap)
-    assert "float model reproduces its validation" in fails(run, out)
+    assert "float model reproduces its validation" in fails(run)
 
 
-def test_classes_swapped_fail_although_both_models_agree(copy_run, out):
+def test_classes_swapped_fail_although_both_models_agree(copy_run, fails):
     run = copy_run()
     edit_split(run, lambda table: table["labels"].reverse())
-    assert fails(run, out) == {"float model's operating point"}
+    assert fails(run) == {"float model's operating point"}
 
 
-def test_shuffled_weights_fail(copy_run, out):
+def test_shuffled_weights_fail(copy_run, fails):
     import tf_keras
 
     run = copy_run()
@@ -92,16 +133,16 @@ def test_shuffled_weights_fail(copy_run, out):
     model.set_weights([rng.permutation(weights.ravel()).reshape(weights.shape) for weights in model.get_weights()])
     (run / "model.keras").unlink()
     tf_keras.models.save_model(model, run / "model.keras")
-    assert "float model reproduces its validation" in fails(run, out)
+    assert "float model reproduces its validation" in fails(run)
 
 
-def test_another_resize_filter_in_the_run_fails_by_reproduction(copy_run, out):
+def test_another_resize_filter_in_the_run_fails_by_reproduction(copy_run, fails):
     """Float and int8 both see other pixels, so that no comparison of the two could tell."""
     run = copy_run()
     config = (run / "config.toml").read_text()
     assert '"bilinear"' in config
     (run / "config.toml").write_text(config.replace('"bilinear"', '"lanczos"'))
-    assert "float model reproduces its validation" in fails(run, out)
+    assert "float model reproduces its validation" in fails(run)
 
 
 def test_another_resize_filter_for_the_candidate_fails_by_preprocessing(exported, export_config):
@@ -120,7 +161,7 @@ def test_another_resize_filter_for_the_candidate_fails_by_preprocessing(exported
     assert found["float model reproduces its validation"] == "PASS"
 
 
-def test_too_few_patients_are_inconclusive_and_leave_no_bundle(copy_run, out, capsys):
+def test_too_few_patients_are_inconclusive_and_leave_no_bundle(export, copy_run, out, capsys):
     def keep_few(table):
         seen = {"NORMAL": 0, "PNEUMONIA": 0}
         for image in table["images"]:
@@ -130,7 +171,7 @@ def test_too_few_patients_are_inconclusive_and_leave_no_bundle(copy_run, out, ca
 
     run = copy_run()
     edit_split(run, keep_few)
-    assert main(["export", str(run), "--out", str(out)]) == 3
+    assert export(run) == 3
     assert not out.exists()
     found = verdicts(out)
     assert found["new misses"] == found["new false alarms"] == "INCONCLUSIVE"
@@ -138,10 +179,10 @@ def test_too_few_patients_are_inconclusive_and_leave_no_bundle(copy_run, out, ca
     assert "no bundle is written: the verdict is INCONCLUSIVE" in capsys.readouterr().out
 
 
-def test_a_failed_bundle_says_so_and_is_refused_without_an_override(copy_run, squares_run, out, capsys):
+def test_a_failed_bundle_says_so_and_is_refused_without_an_override(export, copy_run, squares_run, out, capsys):
     run = copy_run()
     edit_split(run, lambda table: table["labels"].reverse())
-    assert main(["export", str(run), "--out", str(out), "--allow-failed"]) == 1
+    assert export(run, "--allow-failed") == 1
     assert read_bundle(out, allow_failed=True).manifest.verdict == "FAIL"
     words = ["predict", str(squares_run.data_root / squares_run.split.images[0].path), "--bundle", str(out)]
     assert main(words) == 2
@@ -166,6 +207,7 @@ def test_a_version_is_never_overwritten(squares_run, out, capsys):
         (["--out", "squares-0.1.0.slimscan", "--prune", "1"], "sparsity is 1.0"),
         (["--out", "squares-0.1.0.slimscan", "--calibration-images", "5"], "expected at least 32"),
         (["--out", "squares-0.1.0.slimscan", "--fine-tune-epochs", "0"], "epochs 0 must be 1 or more"),
+        (["--out", "squares-0.1.0.slimscan", "--policy", "lenient"], "no policy 'lenient'; known are strict"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_read(words, message, capsys):

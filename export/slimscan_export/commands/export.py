@@ -9,7 +9,8 @@ from slimscan_edge.errors import InputError
 from slimscan_export.calibration import CalibrationConfig
 from slimscan_export.exporting import Export, ExportConfig, export_run, write_export
 from slimscan_export.fine_tuning import FineTuneConfig
-from slimscan_export.gates import EXIT_CODES
+from slimscan_export.gates import EXIT_CODES, in_short
+from slimscan_export.policy import STRICT, read_policy
 from slimscan_export.twins import Twins
 from slimscan_train.run import read_run
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mobile", type=Path, metavar="FILE", help="also a .tflite twin for MediaPipe Tasks")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="also an ONNX twin of the float model")
     parser.add_argument(
+        "--policy", default=STRICT, metavar="NAME|FILE", help=f"what the gates allow: a TOML file ({STRICT})"
+    )
+    parser.add_argument(
         "--allow-failed", action="store_true", help="write the bundle whatever the verdict; devices refuse it"
     )
 
@@ -41,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             sparsity=arguments.prune,
             calibration=CalibrationConfig(images=arguments.calibration_images, seed=arguments.calibration_seed),
             tuning=FineTuneConfig(epochs=arguments.fine_tune_epochs),
+            policy=read_policy(arguments.policy),
         )
     except ValueError as exc:
         raise InputError(str(exc)) from exc
@@ -69,8 +74,9 @@ def _name_and_version(out: Path) -> tuple[str, str]:
 
 
 def _summary(export: Export) -> str:
-    lines = [f"{gate.verdict:12} {gate.name}: {gate.measured} (allowed: {gate.allowed})" for gate in export.gates]
-    return "\n".join([*lines, f"verdict: {export.verdict}"])
+    gates = in_short(export.gates)
+    lines = [f"{gate.verdict:12} {gate.name}: {gate.measured} (allowed: {gate.allowed})" for gate in gates]
+    return "\n".join([*lines, f"verdict: {export.verdict}, by the policy {export.config.policy.name}"])
 
 
 def _note(text: str) -> None:

@@ -6,7 +6,7 @@ TFLite Micro runs a model in one block of memory, the arena, that a firmware set
 
 An int8 kernel rounds when it goes from sums of products back to 8 bits, and not all round alike: TFLite Micro gives
 the integers of TFLite's reference kernels, XNNPACK (what a 64-bit device runs) its own. After a dozen residual sums
-the two may lie a few steps apart, so a model is compared with both.
+the two may lie a few steps apart (docs/decisions/0005-two-sets-of-kernels.md), so a model is compared with both.
 """
 
 import json
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from slimscan_edge.bundle import Bundle
 from slimscan_edge.errors import InputError, MachineError, MissingExtraError
-from slimscan_edge.golden import EXPECTED, TOLERANCE_STEPS
+from slimscan_edge.golden import EXPECTED, OTHER_KERNELS_STEPS, TOLERANCE_STEPS
 from slimscan_edge.interpreter import Interpreter
 from slimscan_edge.preprocess import preprocess
 
@@ -52,11 +52,9 @@ class MicroCheck:
 
     @property
     def passed(self) -> bool:
-        """The reference kernels' integers throughout and the golden logits are met to within `TOLERANCE_STEPS`.
-
-        Single cells of the evidence map are not held to the golden integers: no mean evens out their rounding.
-        """
-        return max(*self.reference_steps.values(), self.golden_steps["logits"]) <= TOLERANCE_STEPS
+        """Both sets of kernels are met as closely as the self-test wants of a device that runs them."""
+        reference, golden = max(self.reference_steps.values()), max(self.golden_steps.values())
+        return reference <= TOLERANCE_STEPS and golden <= OTHER_KERNELS_STEPS
 
 
 def arena_bytes(model: bytes) -> int:

@@ -26,7 +26,6 @@ def test_the_reference_bundle_fits_a_ten_dollar_microcontroller_and_answers_ther
     assert check.arena_bytes <= TEN_DOLLAR_ARENA_BYTES
     assert check.images == 2
     assert check.reference_steps == {"logits": 0, "evidence": 0}
-    assert check.golden_steps["logits"] <= 1
     assert check.passed
 
 
@@ -47,26 +46,27 @@ def test_outputs_are_those_of_the_reference_kernels_image_by_image(golden_bundle
     assert len(np.unique(found[golden_bundle.manifest.output_roles.index("evidence")])) > 1
 
 
-def test_a_golden_logit_that_is_two_steps_off_is_told(golden_bundle):
+def test_a_golden_integer_that_no_kernel_gives_is_told(golden_bundle):
     expected = json.loads(golden_bundle.members[EXPECTED])
     assert check_micro(golden_bundle).passed
-    expected["golden/dark.png"]["logits"][0] += 3
-    off = dataclasses.replace(golden_bundle, members={**golden_bundle.members, EXPECTED: json.dumps(expected).encode()})
-    check = check_micro(off)
-    assert check.golden_steps["logits"] >= 2
+    expected["golden/dark.png"]["logits"][0] += 5
+    members = {**golden_bundle.members, EXPECTED: json.dumps(expected).encode()}
+    check = check_micro(dataclasses.replace(golden_bundle, members=members))
+    assert check.golden_steps["logits"] > 3
     assert not check.passed
 
 
 @pytest.mark.parametrize(
     ("reference_steps", "golden_steps", "passes"),
     [
-        ({"logits": 1, "evidence": 1}, {"logits": 1, "evidence": 3}, True),
+        ({"logits": 1, "evidence": 1}, {"logits": 3, "evidence": 3}, True),
         ({"logits": 0, "evidence": 2}, {"logits": 0, "evidence": 0}, False),
         ({"logits": 2, "evidence": 0}, {"logits": 0, "evidence": 0}, False),
-        ({"logits": 0, "evidence": 0}, {"logits": 2, "evidence": 0}, False),
+        ({"logits": 0, "evidence": 0}, {"logits": 4, "evidence": 0}, False),
+        ({"logits": 0, "evidence": 0}, {"logits": 0, "evidence": 4}, False),
     ],
 )
-def test_one_step_is_allowed_but_in_single_cells_of_the_map(reference_steps, golden_steps, passes):
+def test_one_step_is_allowed_from_the_same_kernels_and_three_from_others(reference_steps, golden_steps, passes):
     check = MicroCheck(arena_bytes=1, images=1, reference_steps=reference_steps, golden_steps=golden_steps)
     assert check.passed == passes
 

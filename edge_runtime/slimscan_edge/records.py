@@ -1,7 +1,6 @@
 """Reading frozen records back from JSON and TOML tables, refusing what they do not know."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -26,6 +25,8 @@ def from_mapping(record_type: type[RecordT], table: Mapping[str, Any], *, where:
     fields = {field.name: field for field in dataclasses.fields(record_type)}  # type: ignore[arg-type]
     for key in table:
         if key not in fields:
+            import difflib  # not at import: nothing but this message needs it
+
             near = difflib.get_close_matches(key, fields, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(fields)}"
             raise InputError(f"{where}: unknown key {key!r}{hint}")

@@ -2,11 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from time import perf_counter
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image
 
@@ -14,49 +13,65 @@ from slimscan_edge.classifier import Classifier, Finding
 from slimscan_edge.errors import ImageError
 from slimscan_edge.preprocess import PreprocessSpec, decode
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 DECODED_AHEAD = 2
 """Images read while the network is at work: enough to keep it busy, and little memory, as they are reduced."""
 
 Decode: TypeAlias = Callable[[Path, PreprocessSpec], Image.Image]
 """`slimscan_edge.preprocess.decode`, or an `IsolatedDecoder`'s."""
-_Decoded: TypeAlias = tuple[Path, Future[tuple[Image.Image, float]]]
+_Decoded: TypeAlias = tuple[Image.Image, float]
 
 
 def predict_each(
     classifier: Classifier, paths: Iterable[Path], *, decode: Decode = decode
 ) -> Iterator[tuple[Path, Finding]]:
-    """Answer for each image in turn, reading the next ones in a second thread meanwhile.
+    """Answer for each image in turn, reading the next ones in a second thread meanwhile if there are any.
 
     Args:
         classifier: What answers.
         paths: Image files; taken as they are needed.
-        decode: What reads them; it is only called in the second thread.
+        decode: What reads them; it is called in one thread only.
 
     Yields:
         Each path and its finding, in order; `rejected` with the reason when the image cannot be read.
     """
-    spec, bundle_id = classifier.manifest.preprocess, classifier.manifest.bundle_id
+    spec = classifier.manifest.preprocess
     remaining = iter(paths)
-    waiting: deque[_Decoded] = deque()
+    first = list(islice(remaining, 2))
+    if len(first) > 1:
+        yield from _reading_ahead(classifier, chain(first, remaining), decode)
+    elif first:
+        yield first[0], _answer(classifier, lambda: _timed(decode, first[0], spec))
+
+
+def _reading_ahead(classifier: Classifier, paths: Iterator[Path], decode: Decode) -> Iterator[tuple[Path, Finding]]:
+    from concurrent.futures import ThreadPoolExecutor  # not at import: a single image starts sooner without it
+
+    waiting: deque[tuple[Path, Future[_Decoded]]] = deque()
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
     try:
         while True:
-            for path in islice(remaining, DECODED_AHEAD + 1 - len(waiting)):
-                waiting.append((path, reader.submit(_timed, decode, path, spec)))
+            for path in islice(paths, DECODED_AHEAD + 1 - len(waiting)):
+                waiting.append((path, reader.submit(_timed, decode, path, classifier.manifest.preprocess)))
             if not waiting:
                 return
             path, decoded = waiting.popleft()
-            try:
-                image, decode_ms = decoded.result()
-            except ImageError as exc:
-                yield path, Finding.rejected(str(exc), bundle_id=bundle_id)
-            else:
-                yield path, classifier.answer(image, decode_ms=decode_ms)
+            yield path, _answer(classifier, decoded.result)
     finally:
         reader.shutdown(cancel_futures=True)
 
 
-def _timed(decode: Decode, path: Path, spec: PreprocessSpec) -> tuple[Image.Image, float]:
+def _answer(classifier: Classifier, decoded: Callable[[], _Decoded]) -> Finding:
+    try:
+        image, decode_ms = decoded()
+    except ImageError as exc:
+        return Finding.rejected(str(exc), bundle_id=classifier.manifest.bundle_id)
+    return classifier.answer(image, decode_ms=decode_ms)
+
+
+def _timed(decode: Decode, path: Path, spec: PreprocessSpec) -> _Decoded:
     start = perf_counter()
     image = decode(path, spec)
     return image, (perf_counter() - start) * 1e3

@@ -34,6 +34,21 @@ def test_no_images_no_answers(classifier):
     assert list(predict_each(classifier, [])) == []
 
 
+def test_one_image_is_answered_in_this_thread(classifier, pictures):
+    threads = []
+
+    def reading(path, spec):
+        threads.append(threading.current_thread())
+        return decode(path, spec)
+
+    ((path, finding),) = predict_each(classifier, pictures[:1], decode=reading)
+    assert (path, finding.logit) == (pictures[0], classifier.predict(pictures[0]).logit)
+    assert threads == [threading.current_thread()]
+    pictures[0].write_bytes(b"")
+    ((_, torn),) = predict_each(classifier, pictures[:1])
+    assert torn.decision == "rejected"
+
+
 def test_only_a_few_are_read_ahead_and_nothing_after_it_is_closed(classifier, pictures):
     taken = []
     answers = predict_each(classifier, (taken.append(path) or path for path in pictures))

@@ -1,0 +1,49 @@
+"""What a fresh process loads before its first answer: on a small device that costs more than the answer."""
+
+import subprocess
+import sys
+
+import pytest
+
+NOT_FOR_ONE_IMAGE = {
+    "concurrent.futures",  # reading ahead
+    "difflib",  # hints in messages
+    "importlib.metadata",  # versions
+    "slimscan_edge.overlay",
+    "slimscan_edge.dicom",
+    "slimscan_edge.isolate",
+    "slimscan_edge.checkup",
+    "pydicom",
+    "tensorflow",
+    "scipy",
+}
+
+
+def loaded(*words: str) -> set[str]:
+    """Modules that a fresh process holds after `slimscan` with these arguments."""
+    program = (
+        "import sys; from slimscan_edge.cli import main; code = main(sys.argv[1:]); "
+        "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.fixture
+def bright_and_dark(xrays):
+    return str(xrays / "bright.png"), str(xrays / "ward" / "dark.jpeg")
+
+
+def test_one_image_is_answered_without_what_only_others_need(bright_and_dark, golden_bundle_path):
+    modules = loaded("predict", bright_and_dark[0], "--bundle", str(golden_bundle_path))
+    assert "slimscan_edge.classifier" in modules
+    assert NOT_FOR_ONE_IMAGE.isdisjoint(modules)
+
+
+def test_several_images_are_read_ahead(bright_and_dark, golden_bundle_path):
+    assert "concurrent.futures" in loaded("predict", *bright_and_dark, "--bundle", str(golden_bundle_path))
+
+
+def test_help_loads_neither_numpy_nor_pillow():
+    assert {"numpy", "PIL"}.isdisjoint(loaded("--help"))

@@ -14,7 +14,7 @@ from slimscan_bench.cold_start import ColdStart
 from slimscan_bench.environment import Environment, concerns_between
 from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
 from slimscan_bench.scaling import ThreadFigures, ThreadRun, thread_figures
-from slimscan_bench.side_by_side import Answer, Ratio, p50_ratio, share_decided_otherwise
+from slimscan_bench.side_by_side import Answer, Clock, Ratio, p50_ratio, share_decided_otherwise
 from slimscan_edge.errors import ImageError
 
 SCHEMA_VERSION = 2
@@ -113,7 +113,7 @@ class Benchmark:
     @property
     def ways(self) -> tuple[str, ...]:
         """Names of the other ways that were measured beside ours."""
-        return tuple(self.samples[0].others_ms)
+        return tuple(self.samples[0].others)
 
     @property
     def image_classes(self) -> Mapping[str, tuple[int, ...]]:
@@ -123,9 +123,9 @@ class Benchmark:
         classes = {"all": tuple(range(len(self.images))), "large": large, "small": small}
         return {name: images for name, images in classes.items() if images}
 
-    def ratio(self, way: str, *, image_class: str = "all") -> Ratio:
+    def ratio(self, way: str, *, image_class: str = "all", clock: Clock = "wall") -> Ratio:
         """Our median over another way's."""
-        return p50_ratio(self.samples, way, images=self.image_classes[image_class])
+        return p50_ratio(self.samples, way, images=self.image_classes[image_class], clock=clock)
 
     @property
     def scaling(self) -> tuple[ThreadFigures, ...]:
@@ -209,12 +209,11 @@ class Benchmark:
         lines = []
         for way in self.ways:
             lines += ["", f"{f'against {way}':24}{'ours, ms':>9}{f'{way}, ms':>11}{'ratio':>8}   95 % interval"]
-            for name, images in self.image_classes.items():
-                ratio = self.ratio(way, image_class=name)
-                lines.append(
-                    f"  {f'{name} ({len(images)} images)':22}{ratio.ours_p50_ms:9.2f}{ratio.other_p50_ms:11.2f}"
-                    f"{ratio.value:8.3f}   {interval_text(ratio.interval, 3)}"
-                )
+            lines += [
+                _ratio_line(f"{name} ({len(images)} images)", self.ratio(way, image_class=name))
+                for name, images in self.image_classes.items()
+            ]
+            lines.append(_ratio_line("all, processors' time", self.ratio(way, clock="cpu")))
             otherwise = round(share_decided_otherwise(self.answers, way) * len(self.answers))
             lines.append(f"  the same decision on {len(self.answers) - otherwise} of {len(self.answers)} images")
         return lines
@@ -265,6 +264,7 @@ class Benchmark:
                 way: {name: _ratio(self.ratio(way, image_class=name)) for name in self.image_classes}
                 for way in self.ways
             },
+            "cpu_ratios": {way: _ratio(self.ratio(way, clock="cpu")) for way in self.ways},
             "decided_otherwise": {way: share_decided_otherwise(self.answers, way) for way in self.ways},
             "scaling": [dataclasses.asdict(row) for row in self.scaling],
             "bounds": [
@@ -316,6 +316,13 @@ def interval_text(interval: Interval | None, digits: int) -> str:
 def memory_text(value: float | None) -> str:
     """MiB, or that they are unknown."""
     return "unknown" if value is None else f"{value:,.1f} MiB"
+
+
+def _ratio_line(what: str, ratio: Ratio) -> str:
+    return (
+        f"  {what:22}{ratio.ours_p50_ms:9.2f}{ratio.other_p50_ms:11.2f}{ratio.value:8.3f}   "
+        f"{interval_text(ratio.interval, 3)}"
+    )
 
 
 def _ratio(ratio: Ratio) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,19 @@ _OURS = "slimscan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What one whole answer took.
+
+    Attributes:
+        wall_ms: By the clock on the wall: what one waits, other programs included.
+        cpu_ms: Of processors' time in all threads: what it costs, whoever else is at work.
+    """
+
+    wall_ms: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One answer for one image, and the other ways' right before or after it.
 
@@ -30,15 +43,15 @@ class Sample:
         image: Which of the images, from 0.
         round: Which of the rounds over all images, from 0.
         timings: Milliseconds of each stage.
-        elapsed_ms: Of the whole answer, by the clock that the other ways were timed with.
-        others_ms: The same of each other way.
+        taken: The whole of it, as the other ways were timed.
+        others: The same of each other way.
     """
 
     image: int
     round: int
     timings: Timings
-    elapsed_ms: float
-    others_ms: Mapping[str, float] = field(default_factory=dict)
+    taken: Taken
+    others: Mapping[str, Taken] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,19 +140,16 @@ def measure_latency(
     samples = []
     for count in range(warmup + repeats):
         for index, path in enumerate(images):
-            finding, elapsed_ms = _take_turns(everyone, orders[(count + index) % len(orders)], path)
+            finding, taken = _take_turns(everyone, orders[(count + index) % len(orders)], path)
             if finding.decision == "rejected":
                 raise InputError(
                     f"{path} is rejected ({finding.reason}), so it takes no time; give images that are not"
                 )
             if count >= warmup:
+                others = {name: taken[name] for name in ways or {}}
                 samples.append(
                     Sample(
-                        image=index,
-                        round=count - warmup,
-                        timings=finding.timings,
-                        elapsed_ms=elapsed_ms[_OURS],
-                        others_ms={name: elapsed_ms[name] for name in ways or {}},
+                        image=index, round=count - warmup, timings=finding.timings, taken=taken[_OURS], others=others
                     )
                 )
         progress(count + 1)
@@ -148,15 +158,16 @@ def measure_latency(
 
 def _take_turns(
     ways: Mapping[str, Callable[[Path], Any]], order: Sequence[str], path: Path
-) -> tuple[Finding, dict[str, float]]:
+) -> tuple[Finding, dict[str, Taken]]:
     """Our finding, and what each way took."""
-    answers, elapsed_ms = {}, {}
+    answers, taken = {}, {}
     for name in order:
-        start = perf_counter()
+        cpu, wall = process_time(), perf_counter()
         answers[name] = ways[name](path)
-        elapsed_ms[name] = (perf_counter() - start) * 1e3
+        wall_ms, cpu_ms = (perf_counter() - wall) * 1e3, (process_time() - cpu) * 1e3
+        taken[name] = Taken(wall_ms=wall_ms, cpu_ms=cpu_ms)
     finding: Finding = answers[_OURS]
-    return finding, elapsed_ms
+    return finding, taken
 
 
 def distribution(samples: Sequence[Sample], stage: str, *, image: int | None = None) -> Distribution:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import InputError
 
 RESAMPLES = 1000
+
+Clock = Literal["wall", "cpu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ def share_decided_otherwise(answers: Sequence[Answer], way: str) -> float:
     return sum(answer.decision != answer.other_decisions[way] for answer in answers) / len(answers)
 
 
-def p50_ratio(samples: Sequence[Sample], way: str, *, images: Sequence[int]) -> Ratio:
+def p50_ratio(samples: Sequence[Sample], way: str, *, images: Sequence[int], clock: Clock = "wall") -> Ratio:
     """Our median over another way's, all rounds over the given images taken together.
 
     The interval is a paired bootstrap: images and rounds are drawn, each with replacement and independently of the
@@ -91,24 +94,25 @@ def p50_ratio(samples: Sequence[Sample], way: str, *, images: Sequence[int]) -> 
         samples: From `measure_latency`; every image in every round.
         way: Name of the other way.
         images: Which images count, at least one.
+        clock: What is compared, the time on the wall or processors' time.
 
     Raises:
         InputError: An image was not measured in every round.
     """
-    ours, other = (_table(samples, name, images) for name in (None, way))
+    ours, other = (_table(samples, name, images, clock) for name in (None, way))
     return Ratio(
         ours_p50_ms=float(np.median(ours)), other_p50_ms=float(np.median(other)), interval=_interval(ours, other)
     )
 
 
-def _table(samples: Sequence[Sample], way: str | None, images: Sequence[int]) -> NDArray[np.float64]:
+def _table(samples: Sequence[Sample], way: str | None, images: Sequence[int], clock: Clock) -> NDArray[np.float64]:
     """Milliseconds `[rounds, images]` of ours (None) or another way."""
     wanted = {image: column for column, image in enumerate(images)}
     table = np.full((1 + max(sample.round for sample in samples), len(wanted)), np.nan)
     for sample in samples:
         if sample.image in wanted:
-            elapsed = sample.elapsed_ms if way is None else sample.others_ms[way]
-            table[sample.round, wanted[sample.image]] = elapsed
+            taken = sample.taken if way is None else sample.others[way]
+            table[sample.round, wanted[sample.image]] = taken.wall_ms if clock == "wall" else taken.cpu_ms
     if np.isnan(table).any():
         raise InputError("an image was not measured in every round, so that the rounds cannot be compared")
     return table

@@ -49,7 +49,7 @@ def floor(classifier: Classifier) -> Way:
         with Image.open(path) as image:
             if spec.jpeg_oversample:
                 image.draft(mode, size)
-            fitted = _fitted(image.convert(mode), spec)
+            fitted = _fitted(image if image.mode == mode else image.convert(mode), spec)
         return _probability(classifier, np.asarray(fitted, dtype=np.uint8))
 
     return answer

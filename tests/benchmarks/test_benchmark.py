@@ -9,7 +9,7 @@ from slimscan_bench import measuring
 from slimscan_bench.benchmark import Benchmark, ImageFile
 from slimscan_bench.cold_start import ColdStart, Start
 from slimscan_bench.environment import read_environment
-from slimscan_bench.latency import Sample
+from slimscan_bench.latency import Sample, Taken
 from slimscan_bench.side_by_side import Answer
 from slimscan_edge.classifier import Timings
 from slimscan_edge.cli import main
@@ -19,6 +19,10 @@ HERE = read_environment(interpreter="some_interpreter 1.0")
 
 def image(name, width, height):
     return ImageFile(name=name, width=width, height=height, mode="L", size_bytes=1000)
+
+
+def taken(wall_ms):
+    return Taken(wall_ms=wall_ms, cpu_ms=3 * wall_ms)
 
 
 def started(ours_ms, bare_ms, *, memory=50.0):
@@ -37,8 +41,8 @@ def planted(*, ours=1.0, plain=2.0, floor=1.0, cold=1.2, memory=50.0, largest=50
             image=i,
             round=r,
             timings=timings,
-            elapsed_ms=ours * (1 + i),
-            others_ms={"plain": plain * (1 + i), "floor": floor * (1 + i)},
+            taken=taken(ours * (1 + i)),
+            others={"plain": taken(plain * (1 + i)), "floor": taken(floor * (1 + i))},
         )
         for r in range(4)
         for i in range(10)
@@ -100,7 +104,7 @@ def test_planted_figures_beyond_a_bound_are_refused(slow, missed):
 
 
 def test_what_was_not_measured_does_not_pass():
-    alone = [dataclasses.replace(sample, others_ms={}) for sample in planted().samples]
+    alone = [dataclasses.replace(sample, others={}) for sample in planted().samples]
     bare = dataclasses.replace(planted(), samples=tuple(alone), cold_starts=(), largest_starts=())
     assert verdicts(bare) == ["INCONCLUSIVE"] * 5
 
@@ -110,6 +114,7 @@ def test_ratios_are_given_by_size_of_image():
     assert {name: len(images) for name, images in classes.items()} == {"all": 10, "large": 7, "small": 3}
     assert classes["small"] == (0, 1, 2)  # below a million pixels
     assert planted().ratio("plain", image_class="small").ours_p50_ms == 2.0
+    assert planted().ratio("plain", clock="cpu").ours_p50_ms == 3 * planted().ratio("plain").ours_p50_ms
 
 
 def test_the_report_and_the_record_tell_all_of_it():

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from slimscan_bench.latency import Sample
+from slimscan_bench.latency import Sample, Taken
 from slimscan_bench.side_by_side import Answer, answer_each, p50_ratio, share_decided_otherwise
 from slimscan_edge.classifier import Timings
 from slimscan_edge.errors import InputError
@@ -11,10 +11,14 @@ from slimscan_edge.errors import InputError
 TIMINGS = Timings(decode_ms=1.0, resize_ms=0.0, invoke_ms=0.0, decide_ms=0.0)
 
 
+def taken(wall_ms):
+    return Taken(wall_ms=wall_ms, cpu_ms=1.0)
+
+
 def samples(ours, other):
     """Samples of tables of milliseconds `[rounds, images]`."""
     return tuple(
-        Sample(image=i, round=r, timings=TIMINGS, elapsed_ms=ours[r][i], others_ms={"other": other[r][i]})
+        Sample(image=i, round=r, timings=TIMINGS, taken=taken(ours[r][i]), others={"other": taken(other[r][i])})
         for r in range(len(ours))
         for i in range(len(ours[0]))
     )
@@ -23,6 +27,11 @@ def samples(ours, other):
 def test_the_ratio_is_that_of_the_medians():
     ratio = p50_ratio(samples([[2.0, 4.0, 90.0]], [[8.0, 10.0, 11.0]]), "other", images=(0, 1, 2))
     assert (ratio.ours_p50_ms, ratio.other_p50_ms, ratio.value) == (4.0, 10.0, 0.4)
+
+
+def test_processors_time_is_compared_where_it_is_asked_for():
+    ratio = p50_ratio(samples([[2.0, 4.0]], [[8.0, 10.0]]), "other", images=(0, 1), clock="cpu")
+    assert (ratio.ours_p50_ms, ratio.value, ratio.interval) == (1.0, 1.0, (1.0, 1.0))
 
 
 def test_only_the_images_asked_for_count():

@@ -4,7 +4,8 @@ Needs the `dicom` extra: pydicom for the data set, for uncompressed pixels, JPEG
 GDCM for lossless JPEG, JPEG of 12 bits and JPEG-LS. Nothing of it is imported before a file is seen to be DICOM.
 
 Deflated files are unpacked, to no more than a file may hold. Several frames are refused, and so is what says of itself
-that it is no frontal radiograph. A codec is only started on a codestream that claims the size that the header allows.
+that it is no frontal radiograph. A codec is only started on a codestream that claims the size that the header allows;
+and GDCM only in a child process (`slimscan_edge.isolate`), as it ends the process on some damaged files.
 """
 
 import struct
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slimscan_edge.dicom_header import PALETTE, DicomFile, Layout, read_layout, require_frontal_radiograph
-from slimscan_edge.preprocess import Refused, printable
+from slimscan_edge.dicom_header import GREYS, PALETTE, DicomFile, Layout, read_layout, require_frontal_radiograph
+from slimscan_edge.errors import MachineError
+from slimscan_edge.isolate import decode_apart, is_child
+from slimscan_edge.preprocess import PreprocessSpec, Refused, printable
 
 
 def read_dicom(raw: bytes) -> Image.Image:
@@ -38,7 +41,10 @@ def read_dicom(raw: bytes) -> Image.Image:
     header = file.header()
     require_frontal_radiograph(header)
     layout = read_layout(header)
-    stored = _decode(file, layout)
+    pixel_data, representation = file.pixel_data()
+    if _needs_gdcm(file.syntax, pixel_data) and not is_child():
+        return _decode_apart(raw, layout)
+    stored = _decode(pixel_data, representation, file.syntax, layout)
     if layout.samples == 3:
         return Image.fromarray(np.ascontiguousarray(stored))
     return Image.fromarray((to_colours if layout.photometric == PALETTE else to_greys)(stored, header, layout))
@@ -57,29 +63,38 @@ def _missing(package: str) -> Refused:
     )
 
 
-def _decode(file: DicomFile, layout: Layout) -> NDArray[Any]:
+def _needs_gdcm(syntax: str, pixel_data: bytes) -> bool:
+    from pydicom import uid
+
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit):
+        return _jpeg_size(_frame(pixel_data))[3] != 8
+    return syntax in (uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEGLSNearLossless)
+
+
+def _decode_apart(raw: bytes, layout: Layout) -> Image.Image:
+    channels = 1 if layout.photometric in GREYS else 3
+    try:
+        return decode_apart(raw, PreprocessSpec(channels=channels, jpeg_oversample=0))
+    except MachineError as exc:
+        raise Refused(f"is DICOM in an encoding that is only decoded apart, and {exc}") from exc
+
+
+def _decode(pixel_data: bytes, representation: str, syntax: str, layout: Layout) -> NDArray[Any]:
     """Stored values `[rows, columns]`, 8 or 16 bits, signed or not; or RGB, uint8 `[rows, columns, 3]`."""
     from pydicom import uid
 
-    syntax = file.syntax
     little = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian)
     if syntax in (*little, uid.ExplicitVRBigEndian):
-        pixels, representation = file.pixel_data()
         native = uid.ExplicitVRLittleEndian if syntax in little else syntax
-        return _by_pydicom(pixels, native, layout, pixel_vr=representation)
+        return _by_pydicom(pixel_data, native, layout, pixel_vr=representation)
     if syntax == uid.RLELossless:
-        return _by_pydicom(
-            _unpack_rle(_frame(file.pixel_data()[0]), layout),
-            uid.ExplicitVRLittleEndian,
-            layout,
-            planar_configuration=1,
-        )
+        unpacked = _unpack_rle(_frame(pixel_data), layout)
+        return _by_pydicom(unpacked, uid.ExplicitVRLittleEndian, layout, planar_configuration=1)
     if syntax in (uid.JPEG2000Lossless, uid.JPEG2000):
-        return _decode_jpeg_2000(file, layout)
-    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1):
-        return _decode_jpeg(file, layout)
-    if syntax in (uid.JPEGLSLossless, uid.JPEGLSNearLossless):
-        return _decode_jpeg(file, layout)
+        _require_size(*_jpeg_2000_size(_frame(pixel_data)), layout)
+        return _by_pydicom(pixel_data, syntax, layout, decoding_plugin="pillow")
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) or _needs_gdcm(syntax, pixel_data):
+        return _decode_jpeg(pixel_data, syntax, layout)
     raise Refused(
         f"is DICOM in the transfer syntax {printable(uid.UID(syntax).name)}, which is not read; "
         "expected uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000"
@@ -133,39 +148,38 @@ def _unpack_rle(frame: bytes, layout: Layout) -> bytes:
     return planes.tobytes()
 
 
-def _decode_jpeg_2000(file: DicomFile, layout: Layout) -> NDArray[Any]:
-    pixel_data = file.pixel_data()[0]
-    frame = _frame(pixel_data)
-    # The codestream's size segment (ITU-T T.800, A.5.1)
-    if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 43:
-        raise ValueError("the picture in it does not begin as JPEG 2000 does")
-    right, bottom, left, top = struct.unpack_from(">4L", frame, 8)
-    (samples,) = struct.unpack_from(">H", frame, 40)
-    _require_size(bottom - top, right - left, samples, layout)
-    return _by_pydicom(pixel_data, file.syntax, layout, decoding_plugin="pillow")
-
-
-def _decode_jpeg(file: DicomFile, layout: Layout) -> NDArray[Any]:
+def _decode_jpeg(pixel_data: bytes, syntax: str, layout: Layout) -> NDArray[Any]:
     """Decode JPEG or JPEG-LS: by Pillow what it knows, the rest by GDCM."""
     from pydicom import uid
 
-    pixel_data = file.pixel_data()[0]
     frame = _frame(pixel_data)
     rows, columns, samples, precision = _jpeg_size(frame)
     _require_size(rows, columns, samples, layout)
-    if file.syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit) and precision == 8:
-        return _by_pydicom(pixel_data, file.syntax, layout, decoding_plugin="pillow")
+    if not _needs_gdcm(syntax, pixel_data):
+        return _by_pydicom(pixel_data, syntax, layout, decoding_plugin="pillow")
     if not 8 <= precision <= 16:
         raise Refused(f"is DICOM in JPEG of {precision} bits, which is not read; expected 8 to 16")
     allocated = 8 if precision == 8 else 16
     return _by_pydicom(
-        _by_gdcm(frame, file.syntax, layout, precision),
+        _by_gdcm(frame, syntax, layout, precision),
         uid.ExplicitVRLittleEndian,
         layout,
         planar_configuration=0,
         bits_allocated=allocated,
         bits_stored=min(layout.bits_stored, allocated),
     )
+
+
+def _jpeg_2000_size(frame: bytes) -> tuple[int, int, int]:
+    """Rows, columns and samples of a JPEG 2000 codestream, from its size segment (ITU-T T.800, A.5.1).
+
+    Raises:
+        ValueError: There is none where it should be.
+    """
+    if frame[:4] != b"\xff\x4f\xff\x51" or len(frame) < 42:
+        raise ValueError("the picture in it does not begin as JPEG 2000 does")
+    right, bottom, left, top = struct.unpack_from(">4L", frame, 8)
+    return bottom - top, right - left, int(struct.unpack_from(">H", frame, 40)[0])
 
 
 def _jpeg_size(frame: bytes) -> tuple[int, int, int, int]:

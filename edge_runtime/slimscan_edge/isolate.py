@@ -48,13 +48,16 @@ SECONDS = 60.0
 START_SECONDS = 60.0
 
 _REQUEST = struct.Struct("<II")  # lengths of the specification (JSON) and of the file, which follow
-_REPLY = struct.Struct(
-    "<BII"
-)  # what it is; width and height of the picture or length of the reason and 0, which follow
+_REPLY = struct.Struct("<BIII")  # what it is; length of words, which follow; width and height of pixels after these
 _READY, _PICTURE, _REFUSED = range(3)
-_MOST_REASON_BYTES = 1000
+_MOST_WORDS = 1000
 _SECONDS_TO_END = 2.0
 _CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from slimscan_edge import isolate; isolate.serve()"
+
+_is_child = False
+_keeping = threading.Lock()
+_kept: "IsolatedDecoder | None" = None
+_kept_by = 0
 
 
 class IsolatedDecoder:
@@ -103,25 +106,32 @@ class IsolatedDecoder:
             name: What to call the image in a message; a path calls itself when empty.
 
         Returns:
-            The same picture as `slimscan_edge.preprocess.decode` gives.
+            The same picture as `slimscan_edge.preprocess.decode` gives, with what is `True` in its `info`.
 
         Raises:
             ImageError: The image is refused, took too long, or crashed the child.
             MachineError: No child can be started any more.
         """
-        named = name or display_name(source)
         try:
-            raw = read_source(source)
+            return self.decode_or_refuse(read_source(source), spec)
         except Refused as exc:
-            raise ImageError(f"{named} {exc}") from exc.__cause__
+            raise ImageError(f"{name or display_name(source)} {exc}") from exc.__cause__
+
+    def decode_or_refuse(self, raw: bytes, spec: PreprocessSpec) -> Image.Image:
+        """As `decode`, with a reason that does not begin with the image's name.
+
+        Raises:
+            Refused: For one of the reasons of `slimscan_edge.preprocess`.
+            MachineError: As for `decode`.
+        """
         with self._lock:
             if self._is_closed:
                 raise ValueError("the decoder is closed")
             if self._child is None:
                 self._start()
-            return self._ask(raw, spec, named)
+            return self._ask(raw, spec)
 
-    def _ask(self, raw: bytes, spec: PreprocessSpec, name: str) -> Image.Image:
+    def _ask(self, raw: bytes, spec: PreprocessSpec) -> Image.Image:
         deadline = monotonic() + self._seconds
         specification = json.dumps(asdict(spec)).encode()
         try:
@@ -129,27 +139,30 @@ class IsolatedDecoder:
             self._send(specification, deadline)
             self._send(raw, deadline)
             return self._answer("L" if spec.channels == 1 else "RGB", deadline)
-        except Refused as exc:
-            raise ImageError(f"{name} {exc}") from None
-        except TimeoutError:
+        except Refused:
+            raise
+        except TimeoutError as exc:
             self._stop(at_once=True)
-            raise ImageError(f"{name} took longer to decode than the {self._seconds:g} s allowed") from None
-        except OSError:
-            raise ImageError(f"{name} crashed the decoder ({self._stop()}); copy or export it again") from None
+            raise Refused(f"took longer to decode than the {self._seconds:g} s allowed") from exc
+        except OSError as exc:
+            raise Refused(f"crashed the decoder ({self._stop()}); copy or export it again") from exc
         except BaseException:
             self._stop(at_once=True)  # the next answer would be read from the middle of this one
             raise
 
     def _answer(self, mode: str, deadline: float) -> Image.Image:
         """What the child says, believed no further than it has to be."""
-        kind, first, second = _REPLY.unpack(self._receive(_REPLY.size, deadline))
-        if kind == _PICTURE and 0 < first * second <= MAX_PIXELS:
-            pixels = self._receive(first * second * len(mode), deadline)
-            return Image.frombytes(mode, (first, second), bytes(pixels))
-        if kind == _REFUSED and first <= _MOST_REASON_BYTES:
-            reason = self._receive(first, deadline).decode("utf-8", "replace")
-            raise Refused(printable(reason, most=_MOST_REASON_BYTES))
-        raise ConnectionError("an answer that makes no sense")
+        kind, length, width, height = _REPLY.unpack(self._receive(_REPLY.size, deadline))
+        if length > _MOST_WORDS or kind not in (_PICTURE, _REFUSED):
+            raise ConnectionError("an answer that makes no sense")
+        words = self._receive(length, deadline).decode("utf-8", "replace")
+        if kind == _REFUSED:
+            raise Refused(printable(words, most=_MOST_WORDS))
+        if not 0 < width * height <= MAX_PIXELS:
+            raise ConnectionError("a picture that makes no sense")
+        picture = Image.frombytes(mode, (width, height), bytes(self._receive(width * height * len(mode), deadline)))
+        picture.info.update(dict.fromkeys(words.split(), True))
+        return picture
 
     def _send(self, content: bytes, deadline: float) -> None:
         assert self._socket is not None
@@ -211,8 +224,30 @@ class IsolatedDecoder:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
+def is_child() -> bool:
+    """Whether this process is the child of an `IsolatedDecoder`."""
+    return _is_child
+
+
+def decode_apart(raw: bytes, spec: PreprocessSpec) -> Image.Image:
+    """Decode by a child that this process keeps for codecs that end the process they run in, as some do on damage.
+
+    Raises:
+        Refused: For one of the reasons of `slimscan_edge.preprocess`.
+        MachineError: No child can be started.
+    """
+    global _kept, _kept_by
+    with _keeping:
+        if _kept is None or _kept_by != os.getpid():  # a fork must not talk to its parent's child
+            _kept, _kept_by = IsolatedDecoder(), os.getpid()
+        decoder = _kept
+    return decoder.decode_or_refuse(raw, spec)
+
+
 def serve() -> None:
     """The child: bound itself, then decode whatever comes, until the connection is closed."""
+    global _is_child
+    _is_child = True
     descriptor, memory_bytes, seconds = int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     _bound(memory_bytes)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's goes to the parent too, which knows what to do
@@ -240,9 +275,11 @@ def _bound(memory_bytes: int) -> None:
 
 
 def _reply(raw: bytes, spec: PreprocessSpec) -> bytes:
+    """A picture with the names of what is true of it by its `info`, or a reason."""
     try:
         picture = decode_or_refuse(raw, spec)
     except Refused as exc:
-        reason = str(exc).encode("utf-8", "replace")[:_MOST_REASON_BYTES]
-        return _REPLY.pack(_REFUSED, len(reason), 0) + reason
-    return _REPLY.pack(_PICTURE, *picture.size) + picture.tobytes()
+        reason = str(exc).encode("utf-8", "replace")[:_MOST_WORDS]
+        return _REPLY.pack(_REFUSED, len(reason), 0, 0) + reason
+    words = " ".join(str(key) for key, value in picture.info.items() if value is True).encode()
+    return _REPLY.pack(_PICTURE, len(words), *picture.size) + words + picture.tobytes()

@@ -16,7 +16,8 @@ A picture that cannot be read is refused with an `ImageError` of one line: its n
     needs more memory to be decoded than there is; ...
     is DICOM, which needs the 'dicom' extra ...           with the line that installs it
     is DICOM ...                                          of another modality or view, or encoded as is not read
-    crashed the decoder ... / took longer ...             decoded apart (`slimscan_edge.isolate`)
+    crashed the decoder (...); ...                        decoded apart (`slimscan_edge.isolate`), and some DICOM
+    took longer to decode than ...                        as well
 
 `slimscan predict` makes each of them a finding, `rejected`, and its exit code 2.
 """

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -380,29 +381,33 @@ def test_a_search_of_folders_finds_it(tmp_path):
     assert [path.name for path in image_files([tmp_path])] == ["a.dcm", "b.DICOM"]
 
 
-BLOCKED = """
-import sys
-sys.modules[{module!r}] = None
-from slimscan_edge.cli import main
-code = main(["predict", *sys.argv[1:]])
-sys.exit(code)
-"""
-
-
 @pytest.mark.parametrize("module", ["pydicom", "gdcm"])
 def test_without_the_extra_it_is_rejected_with_the_line_that_helps(
     tmp_path, golden_bundle_path, encode, encode_dicom, module
 ):
-    (tmp_path / "a.dcm").write_bytes(encode_dicom(smooth(np.uint16, 4095), uid.JPEGLosslessSV1, BitsStored=12))
-    (tmp_path / "b.png").write_bytes(encode(np.full((40, 40), 220, np.uint8), "PNG"))
-    words = [sys.executable, "-c", BLOCKED.format(module=module), str(tmp_path), "--bundle", str(golden_bundle_path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('No module named {module}')")
+    folder = tmp_path / "xrays"
+    folder.mkdir()
+    (folder / "a.dcm").write_bytes(encode_dicom(smooth(np.uint16, 4095), uid.JPEGLosslessSV1, BitsStored=12))
+    (folder / "b.png").write_bytes(encode(np.full((40, 40), 220, np.uint8), "PNG"))
+    words = [sys.executable, "-m", "slimscan_edge", "predict", str(folder), "--bundle", str(golden_bundle_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     package = {"pydicom": "pydicom", "gdcm": "python-gdcm"}[module]
     first, second = done.stdout.splitlines()
     assert done.returncode == 2
     assert "a.dcm is DICOM, which needs the 'dicom' extra" in first
     assert first.endswith(f"({package} is not installed); run: pip install 'slimscan[dicom]'")
     assert second.startswith("positive")
+
+
+def test_a_codec_that_ends_its_process_ends_only_a_child(encode_dicom):
+    raw = encode_dicom(smooth(np.uint16, 4095), uid.JPEGLosslessSV1, BitsStored=12)
+    at = raw.index(b"\xff\xc3") + 3  # a frame header that is a byte longer than it says makes GDCM call abort()
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"the image (crashed the decoder|is damaged)"):
+            decode(raw[:at] + bytes([raw[at] - 1]) + raw[at + 1 :], GREY)
+    assert (greys(raw) == own_range(smooth(np.uint16, 4095))).all()
 
 
 UNTOUCHED = """

@@ -19,7 +19,7 @@ SPEC = PreprocessSpec(height=8, width=8)
 
 # A child that does what the file tells it to: what a codec could be brought to by a hostile one.
 OBEDIENT = """
-import json, os, signal, struct, sys, time
+import json, os, signal, sys, time
 sys.path[:] = json.loads(sys.argv[1])
 from slimscan_edge import isolate
 honest = isolate._reply
@@ -32,17 +32,21 @@ def obey(raw, spec):
     if raw == b"hang":
         time.sleep(600)
     if raw == b"answer too much":
-        return struct.pack("<BII", 1, 2**31, 2**31)
+        return isolate._REPLY.pack(isolate._PICTURE, 0, 2**31, 2**31)
+    if raw == b"answer at length":
+        return isolate._REPLY.pack(isolate._REFUSED, 2**31, 0, 0)
     if raw == b"answer nothing":
-        return struct.pack("<BII", 1, 0, 0)
+        return isolate._REPLY.pack(isolate._PICTURE, 0, 0, 0)
     if raw == b"answer nonsense":
-        return struct.pack("<BII", 9, 1, 1)
+        return isolate._REPLY.pack(9, 0, 1, 1)
     if raw == b"answer half":
-        os.write(int(sys.argv[2]), struct.pack("<BII", 1, 8, 8))
+        os.write(int(sys.argv[2]), isolate._REPLY.pack(isolate._PICTURE, 0, 8, 8))
         os._exit(0)
+    if raw == b"mark":
+        return isolate._REPLY.pack(isolate._PICTURE, 5, 1, 1) + b"one 2" + bytes(1)
     if raw == b"talk":
         reason = b"is bad" + bytes([27, 10]) + b"rm -rf" + bytes([255])
-        return struct.pack("<BII", 2, len(reason), 0) + reason
+        return isolate._REPLY.pack(isolate._REFUSED, len(reason), 0, 0) + reason
     return honest(raw, spec)
 
 isolate._reply = obey
@@ -106,6 +110,7 @@ def test_a_name_is_passed_on_whatever_its_bytes(decoder):
         (b"crash", r"crashed the decoder \(SIGSEGV\)"),
         (b"leave", r"crashed the decoder \(exit code 3\)"),
         (b"answer too much", r"crashed the decoder"),
+        (b"answer at length", r"crashed the decoder"),
         (b"answer nothing", r"crashed the decoder"),
         (b"answer nonsense", r"crashed the decoder"),
         (b"answer half", r"crashed the decoder \(exit code 0\)"),
@@ -131,6 +136,12 @@ def test_what_the_child_says_is_not_trusted_to_be_one_line(obedient):
     with pytest.raises(ImageError) as refused:
         obedient.decode(b"talk", SPEC)
     assert str(refused.value) == "the image is bad? rm -rf\N{REPLACEMENT CHARACTER}"
+
+
+def test_what_is_true_of_a_picture_comes_with_it(decoder, obedient, encode):
+    assert obedient.decode(b"mark", SPEC).info == {"one": True, "2": True}
+    progressive = encode(np.zeros((8, 8), np.uint8), "JPEG", progressive=True)
+    assert decoder.decode(progressive, SPEC).info.keys() <= decode(progressive, SPEC).info.keys()
 
 
 def test_a_picture_that_needs_too_much_memory_is_refused_and_a_smaller_one_is_not(encode):

@@ -211,8 +211,8 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
         fitted = ImageOps.pad(image, size, resampling)
     elif spec.fit == "crop":
         fitted = ImageOps.fit(image, size, resampling)
-    else:
-        fitted = image.resize(size, resampling)
+    else:  # the width first: versions of Pillow differ in which they begin with, and by rounding in what comes out
+        fitted = image.resize((spec.width, image.height), resampling).resize(size, resampling)
     pixels = np.asarray(fitted, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
     return _stretch_percentiles(pixels) if spec.intensity == "percentile" else pixels
 

@@ -140,10 +140,12 @@ class Rent:
     @property
     def words(self) -> str:
         """What changed, in words."""
-        low, high = self.latency_interval
+        size, deflated, latency, high, low = (
+            f"{round(-gain, 3) + 0.0:+.1%}" for gain in (self.size, self.deflated, self.latency, *self.latency_interval)
+        )
         return (
-            f"against {self.against} its file changes by {-self.size:+.1%}, deflated by {-self.deflated:+.1%}, "
-            f"its latency by {-self.latency:+.1%} ({-high:+.1%} to {-low:+.1%})"
+            f"against {self.against} its file changes by {size}, deflated by {deflated}, "
+            f"its latency by {latency} ({low} to {high})"
         )
 
 
@@ -197,19 +199,25 @@ class Ladder:
 
     @property
     def nearest(self) -> Row:
-        """The pick, or what comes nearest to one: INCONCLUSIVE before FAIL, then the cheapest."""
+        """The pick, or what comes nearest to one: INCONCLUSIVE before FAIL, then the fewest gates that did not pass."""
         carried = [row for row in self.rows if row.carried and not ((rent := self.rent(row)) and not rent.paid)]
         order: tuple[Verdict, ...] = ("PASS", "INCONCLUSIVE", "FAIL")
-        best = min((row.verdict for row in carried), key=order.index)
-        found = _cheapest([row for row in carried if row.verdict == best])
+
+        def distance(row: Row) -> tuple[int, int]:
+            return order.index(row.verdict), sum(gate.verdict != "PASS" for gate in row.gates)
+
+        least = min(distance(row) for row in carried)
+        found = _cheapest([row for row in carried if distance(row) == least])
         assert found  # an int8 row without pruning is never dropped
         return found
 
     @property
     def front(self) -> tuple[Row, ...]:
-        """Rows that no other one beats in size or latency without losing in the other, by size."""
-        by_size = sorted(self.rows, key=lambda row: (row.size_bytes, row.latency_ms))
-        return tuple(row for row in by_size if not any(_beats(other, row) for other in self.rows))
+        """Rows that pass and that no other such row beats in size or latency without losing in the other; by size."""
+        passed = sorted(
+            (row for row in self.rows if row.verdict == "PASS"), key=lambda row: (row.size_bytes, row.latency_ms)
+        )
+        return tuple(row for row in passed if not any(_beats(other, row) for other in passed))
 
 
 def _beats(one: Row, other: Row) -> bool:

@@ -135,7 +135,7 @@ class Networks:
         import tf_keras
 
         told = json.dumps(self.made_from(network), sort_keys=True).encode()
-        file = self._folder / f"channels-{network.macs_saved:.0%}.{hashlib.sha256(told).hexdigest()[:12]}.keras"
+        file = self._folder / f"channels-{100 * network.macs_saved:.0f}.{hashlib.sha256(told).hexdigest()[:12]}.keras"
         if file.exists():
             try:
                 return tf_keras.models.load_model(file, compile=False)
@@ -165,5 +165,9 @@ class Networks:
     @cached_property
     def _teach(self) -> Teach:
         """Who teaches every training of the ladder: the teachers of the run, else its float network."""
+        if gone := [folder for folder in self._run.teachers if not folder.exists()]:
+            raise InputError(
+                f"{gone[0]}, which taught {self._run.folder}, is gone; put it back to train on from the run"
+            )
         teachers = [read_run(folder) for folder in self._run.teachers] or [self._run]
         return Teacher(teachers, self._run.config, self._train).teach

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slimscan_bench.scores import PairedScores
-from slimscan_export.ladder import Ladder, Row
+from slimscan_export.ladder import Ladder
 from slimscan_train.plots import ACCENT, MUTED, RULE, SERIES, svg_figure
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 _MARGIN = 0.5
 """Logits left free around the outermost images."""
+
+_APART = 12.0
+"""Dots on the screen; numbers of rows nearer to each other would overlap."""
 
 
 def logit_scatter(name: str, pair: PairedScores, labels: Sequence[str]) -> str:
@@ -50,31 +54,30 @@ def logit_scatter(name: str, pair: PairedScores, labels: Sequence[str]) -> str:
 
 
 def ladder_plots(ladder: Ladder) -> dict[str, str]:
-    """File size against latency with the front, and AUROC on either set against file size; SVG by name.
+    """File size against latency with the front, and AUROC on each set against file size; SVG by name.
 
     Rows are numbered from 1 in their order. Filled: PASS. Circled: the pick.
     """
+    splits = [found.split for found in ladder.rows[0].answers]
+    sizes = [row.size_bytes / 1024 for row in ladder.rows]
 
     def draw_cost(axes: "Axes") -> None:
-        front = [(row.latency_ms, row.size_bytes / 1024) for row in ladder.front]
-        axes.plot(
-            *zip(*front, strict=True), color=MUTED, linewidth=0.9, linestyle="--", label="none smaller and faster"
-        )
-        for number, row in enumerate(ladder.rows, 1):
-            _mark(axes, ladder, row, number, (row.latency_ms, row.size_bytes / 1024), SERIES[0], "o")
+        if front := ladder.front:
+            x, y = [row.latency_ms for row in front], [row.size_bytes / 1024 for row in front]
+            axes.plot(
+                x, y, color=MUTED, linewidth=0.9, linestyle="--", label="of those that pass, none is cheaper in both"
+            )
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
         _plain_log(axes, "xy")
+        _mark_rows(axes, ladder, [(row.latency_ms, size) for row, size in zip(ladder.rows, sizes, strict=True)])
         axes.set(xlabel="latency, ms", ylabel="file, KiB")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
     def draw_auroc(axes: "Axes") -> None:
-        splits = [found.split for found in ladder.rows[0].answers]
-        for split, colour, marker in zip(splits, SERIES, "os^", strict=False):
-            axes.plot([], [], marker, color=colour, label=split)
-            for number, row in enumerate(ladder.rows, 1):
-                for found in row.answers:
-                    if found.split == split and found.auroc is not None:
-                        _mark(axes, ladder, row, number, (row.size_bytes / 1024, found.auroc), colour, marker)
         _plain_log(axes, "x")
+        for index, (split, colour, marker) in enumerate(zip(splits, SERIES, "os^", strict=False)):
+            axes.plot([], [], marker, color=colour, label=split)
+            areas = [row.answers[index].auroc for row in ladder.rows]
+            _mark_rows(axes, ladder, list(zip(sizes, areas, strict=True)), colour, marker)
         axes.set(xlabel="file, KiB", ylabel="AUROC")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
@@ -84,15 +87,43 @@ def ladder_plots(ladder: Ladder) -> dict[str, str]:
     }
 
 
-def _mark(
-    axes: "Axes", ladder: Ladder, row: Row, number: int, at: tuple[float, float], colour: str, marker: str
+def _mark_rows(
+    axes: "Axes",
+    ladder: Ladder,
+    places: Sequence[tuple[float, float | None]],
+    colour: str = SERIES[0],
+    marker: str = "o",
 ) -> None:
-    """One numbered row."""
-    face = colour if row.verdict == "PASS" else "none"
-    axes.plot(*at, marker, color=colour, markersize=5, markerfacecolor=face, clip_on=False)
-    if row is ladder.pick:
-        axes.plot(*at, "o", color=ACCENT, markersize=11, markerfacecolor="none", clip_on=False)
-    axes.annotate(str(number), at, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    """Every row where it belongs, numbered; rows whose numbers would lie over each other share them."""
+    drawn = {n: (x, y) for n, (x, y) in enumerate(places, 1) if y is not None}
+    for number, at in drawn.items():
+        row = ladder.rows[number - 1]
+        face = colour if row.verdict == "PASS" else "none"
+        axes.plot(*at, marker, color=colour, markersize=5, markerfacecolor=face, clip_on=False)
+        if row is ladder.pick:
+            axes.plot(*at, "o", color=ACCENT, markersize=11, markerfacecolor="none", clip_on=False)
+    axes.margins(0.08)
+    groups: list[tuple[NDArray[np.float64], list[int]]] = []
+    for number, at in drawn.items():
+        there = axes.transData.transform(at)
+        near = next((members for place, members in groups if np.abs(place - there).max() < _APART), None)
+        if near is None:
+            groups.append((there, [number]))
+        else:
+            near.append(number)
+    for _, members in groups:
+        axes.annotate(_in_ranges(members), drawn[members[0]], xytext=(6, 5), textcoords="offset points", fontsize=8)
+
+
+def _in_ranges(numbers: Sequence[int]) -> str:
+    """Rising numbers as people write them: 3, 5–8."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
 def _plain_log(axes: "Axes", which: str) -> None:

@@ -81,3 +81,15 @@ def test_calibration_images_are_not_written_on(exported):
     before = exported.calibration.copy()
     next(convert._representative(before, normalised=False)())
     assert np.array_equal(before, exported.calibration)
+
+
+def test_int16_activations_answer_closer_than_int8_from_the_same_pixels(exported):
+    with convert.saved_model(exported.model) as saved:
+        file = convert.convert(saved, "int16x8", exported.calibration)
+    assert Interpreter(file).input.dtype == "uint8"
+    assert output_roles(Interpreter(file)) == output_roles(Interpreter(exported.variants["float32"]))
+    expected = predict_logits(exported.model, exported.pixels)[:, 0]
+    errors = [
+        np.abs(tflite_score(model)(exported.pixels) - expected).mean() for model in (file, exported.variants["int8"])
+    ]
+    assert errors[0] < errors[1] / 2

@@ -89,6 +89,8 @@ def test_without_a_row_that_passes_none_is_picked_and_the_nearest_is_named():
     assert found.pick is None
     assert found.nearest is undecided
     assert ladder(row("float32"), fail).nearest is fail
+    worse = dataclasses.replace(row("int8-qat", size=5000, verdict="FAIL"), gates=fail.gates[:1] * 2)
+    assert ladder(row("float32"), fail, worse).nearest is fail
     assert in_lines(found)[-1] == "no row qualifies; nearest: int8-qat"
     assert found.why_not(fail) == "new misses FAIL"
 
@@ -155,9 +157,11 @@ def test_asked_rows_bring_those_that_they_are_held_against():
     assert [recipe.name for recipe in with_references(list(RECIPES))] == list(RECIPES)
 
 
-def test_the_front_holds_what_nothing_is_both_smaller_and_faster_than():
+def test_the_front_holds_what_passes_and_nothing_that_passes_is_both_smaller_and_faster_than():
     small, fast, beaten = row("int8-ptq", size=1000, ms=2.0), row("int8-qat", size=2000), row("float32", size=3000)
     assert ladder(beaten, small, fast).front == (small, fast)
+    failed = row("dynamic", size=10, ms=0.1, verdict="FAIL")
+    assert ladder(beaten, small, fast, failed).front == (small, fast)
     as_good = row("zeros-50", size=2000)
     assert ladder(beaten, small, fast, as_good).front == (small, fast, as_good)
 
@@ -182,9 +186,24 @@ def test_the_screen_shows_every_row_the_rule_and_the_pick():
     assert lines[-2:] == [PICK_RULE, "picked: int8-ptq"]
 
 
-def test_pictures_show_every_row_by_its_number():
-    found = ladder_plots(ladder(row("float32", size=400_000, ms=2.0), row("int8-ptq"), row("int8-qat", verdict="FAIL")))
+def numbers(svg: str) -> set[str]:
+    """What is written at the points of a picture."""
+    return set(re.findall(r">\s*([\d, –]+?)\s*</text>", svg))
+
+
+def test_pictures_show_every_row_by_its_number_and_those_in_one_place_together():
+    rows = [row("float32", size=400_000, ms=2.0), row("int8-ptq"), row("int8-qat", size=100_100, verdict="FAIL")]
+    found = ladder_plots(ladder(*rows))
     assert sorted(found) == ["auroc", "cost"]
-    for svg in found.values():
+    assert {"1", "2–3"} <= numbers(found["cost"])
+    assert {"1, 3", "2"} <= numbers(ladder_plots(ladder(rows[1], rows[0], rows[2]))["cost"])
+    rows[2] = row("int8-qat", size=50_000)
+    for svg in ladder_plots(ladder(*rows)).values():
         assert svg.startswith("<svg")
-        assert {"1", "2", "3"} <= set(re.findall(r">\s*([^<>]+?)\s*</text>", svg))
+        assert {"1", "2", "3"} <= numbers(svg)
+
+
+def test_a_ladder_of_which_nothing_passes_has_pictures_too():
+    assert numbers(
+        ladder_plots(ladder(row("float32", verdict="FAIL"), row("int8-ptq", size=1, verdict="FAIL")))["cost"]
+    )

@@ -1,6 +1,7 @@
 """`slimscan export RUN --out BUNDLE`: compress, gate, and write a bundle only if every gate passed."""
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from slimscan_export.calibration import CalibrationConfig
 from slimscan_export.exporting import Export, ExportConfig, export_run, write_export
 from slimscan_export.fine_tuning import FineTuneConfig
 from slimscan_export.gates import EXIT_CODES, in_short
+from slimscan_export.ladder import in_lines
+from slimscan_export.ladder_measuring import LadderConfig, climb
+from slimscan_export.ladder_networks import RECOVERY
+from slimscan_export.ladder_rows import RECIPES
 from slimscan_export.policy import STRICT, read_policy
 from slimscan_export.twins import Twins
 from slimscan_train.run import read_run
@@ -22,13 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quantisation", choices=("ptq", "qat"), default="ptq", help="after training, or aware of it")
     parser.add_argument("--prune", type=float, default=0.0, metavar="SHARE", help="zeros in each pointwise kernel")
     parser.add_argument("--fine-tune-epochs", type=int, default=2, help="epochs of pruning and of qat (2)")
+    parser.add_argument(
+        "--ladder", action="store_true", help="measure every way to compress, and bundle the cheapest that passes"
+    )
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help=f"of the ladder ({' '.join(RECIPES)})")
+    parser.add_argument(
+        "--recovery-epochs",
+        type=int,
+        metavar="N",
+        help=f"of the ladder, after each cut of channels ({RECOVERY.epochs})",
+    )
     parser.add_argument("--calibration-images", type=int, default=200, help="training images for int8 ranges (200)")
     parser.add_argument("--calibration-seed", type=int, default=0, help="of their draw (0)")
-    parser.add_argument("--mobile", type=Path, metavar="FILE", help="also a .tflite twin for MediaPipe Tasks")
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="also an ONNX twin of the float model")
     parser.add_argument(
         "--policy", default=STRICT, metavar="NAME|FILE", help=f"what the gates allow: a TOML file ({STRICT})"
     )
+    parser.add_argument("--mobile", type=Path, metavar="FILE", help="also a .tflite twin for MediaPipe Tasks")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="also an ONNX twin of the float model")
     parser.add_argument(
         "--allow-failed", action="store_true", help="write the bundle whatever the verdict; devices refuse it"
     )
@@ -47,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
             tuning=FineTuneConfig(epochs=arguments.fine_tune_epochs),
             policy=read_policy(arguments.policy),
         )
+        ladder_config = _ladder_config(arguments)
     except ValueError as exc:
         raise InputError(str(exc)) from exc
     if arguments.out.exists():
@@ -54,8 +70,14 @@ def run(arguments: argparse.Namespace) -> int:
     finished = read_run(arguments.run)
     twins = Twins(mobile=arguments.mobile, onnx=arguments.onnx)
     twins.check(finished)
-    export = export_run(finished, config, _note)
-    evidence, written = write_export(finished, export, arguments.out, allow_failed=arguments.allow_failed)
+    if ladder_config:
+        ladder, export = climb(finished, config, ladder_config, arguments.out, _note)
+        print("\n".join(in_lines(ladder)))
+    else:
+        ladder, export = None, export_run(finished, config, _note)
+    evidence, written = write_export(
+        finished, export, arguments.out, allow_failed=arguments.allow_failed, ladder=ladder
+    )
     print(_summary(export))
     if written:
         print(f"bundle: {arguments.out} ({arguments.out.stat().st_size:,} bytes)")
@@ -65,6 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
         print(line)
     print(f"report: {evidence / 'report.html'}")
     return EXIT_CODES[export.verdict]
+
+
+def _ladder_config(arguments: argparse.Namespace) -> LadderConfig | None:
+    if not arguments.ladder:
+        if arguments.rows or arguments.recovery_epochs is not None:
+            raise InputError("--rows and --recovery-epochs are of the ladder; give --ladder too")
+        return None
+    if arguments.prune or arguments.quantisation != "ptq":
+        raise InputError("--ladder tries every recipe, --prune and --quantisation ask for one; leave out either")
+    epochs = RECOVERY.epochs if arguments.recovery_epochs is None else arguments.recovery_epochs
+    return LadderConfig(rows=tuple(arguments.rows or RECIPES), recovery=dataclasses.replace(RECOVERY, epochs=epochs))
 
 
 def _name_and_version(out: Path) -> tuple[str, str]:

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from slimscan_bench.bootstrap import Interval
 from slimscan_bench.bounds import COLD_START, OTHER_DECISIONS, OVER_FLOOR, OVER_PLAIN, PEAK_MEMORY, Bound, Held, exact
 from slimscan_bench.cold_start import ColdStart
 from slimscan_bench.environment import Environment, concerns_between
+from slimscan_bench.instructions import Instructions
 from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
 from slimscan_bench.scaling import ThreadFigures, ThreadRun, thread_figures
 from slimscan_bench.side_by_side import Answer, Clock, Ratio, p50_ratio, share_decided_otherwise
-from slimscan_edge.errors import ImageError
+from slimscan_edge.preprocess import read_header
 
 SCHEMA_VERSION = 2
 MOST_LISTED = 5
@@ -56,6 +55,7 @@ class Benchmark:
         thread_runs: Rounds with each number of threads; may be empty.
         cold_starts: Every pair of fresh processes on an image of median size; may be empty.
         largest_starts: The same on the largest image, for its memory.
+        instructions: Of every way on an image of median size; may be empty.
         environment: The machine before.
         environment_after: The machine afterwards, when it is warm and throttling shows.
     """
@@ -76,6 +76,7 @@ class Benchmark:
     thread_runs: tuple[ThreadRun, ...]
     cold_starts: tuple[ColdStart, ...]
     largest_starts: tuple[ColdStart, ...]
+    instructions: tuple[Instructions, ...]
     environment: Environment
     environment_after: Environment
 
@@ -174,6 +175,7 @@ class Benchmark:
             *self._slowest_image_lines(),
             *self._ratio_lines(),
             *self._scaling_lines(),
+            *self._instruction_lines(),
             *self._cold_start_lines(),
             *self._bound_lines(),
             *(f"caution: {concern}" for concern in self.concerns),
@@ -230,6 +232,15 @@ class Benchmark:
             ),
         ]
 
+    def _instruction_lines(self) -> list[str]:
+        if not self.instructions:
+            return []
+        return [
+            "",
+            f"instructions{'an answer':>16}{'first answer':>16}   (valgrind, one thread, {self.instructions[0].image})",
+            *(f"  {row.way:10}{row.per_answer / 1e6:14.1f} M{row.first / 1e6:14.1f} M" for row in self.instructions),
+        ]
+
     def _bound_lines(self) -> list[str]:
         measured = [held for held in self.bounds if held.value is not None]
         if not self.ways or not measured:
@@ -242,7 +253,7 @@ class Benchmark:
 
     def _cold_start_lines(self) -> list[str]:
         if not self.cold_starts:
-            return [""] if self.ways or self.thread_runs else []
+            return [""] if self.ways or self.thread_runs or self.instructions else []
         ratio = self.floor_ratio
         return [
             "",
@@ -267,6 +278,7 @@ class Benchmark:
             "cpu_ratios": {way: _ratio(self.ratio(way, clock="cpu")) for way in self.ways},
             "decided_otherwise": {way: share_decided_otherwise(self.answers, way) for way in self.ways},
             "scaling": [dataclasses.asdict(row) for row in self.scaling],
+            "instructions_per_answer": {row.way: row.per_answer for row in self.instructions},
             "bounds": [
                 {**dataclasses.asdict(h.bound), "value": h.value, "interval_95": h.interval, "verdict": h.verdict}
                 for h in self.bounds
@@ -287,14 +299,10 @@ def describe_image(path: Path) -> ImageFile:
     Raises:
         ImageError: It is unreadable.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            return ImageFile(
-                name=path.name, width=width, height=height, mode=image.mode, size_bytes=path.stat().st_size
-            )
-    except (OSError, ValueError, SyntaxError) as exc:
-        raise ImageError(f"{path} is not a readable image ({exc}); give image files") from exc
+    header = read_header(path)
+    return ImageFile(
+        name=path.name, width=header.width, height=header.height, mode=header.mode, size_bytes=path.stat().st_size
+    )
 
 
 def over_runs(values: Sequence[float]) -> Distribution:

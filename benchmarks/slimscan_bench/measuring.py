@@ -10,6 +10,7 @@ from typing import TypeAlias
 from slimscan_bench.benchmark import Benchmark, describe_image
 from slimscan_bench.cold_start import measure_cold_starts
 from slimscan_bench.environment import read_environment
+from slimscan_bench.instructions import count_instructions
 from slimscan_bench.latency import measure_latency
 from slimscan_bench.scaling import measure_scaling
 from slimscan_bench.side_by_side import answer_each
@@ -33,6 +34,7 @@ class Plan:
         repeats: Rounds that are kept.
         against: Names of other ways to measure beside ours.
         scaling: Whether to measure each number of threads.
+        instructions: Whether to count instructions.
         cold_starts: Pairs of fresh processes; 0 for none.
     """
 
@@ -43,6 +45,7 @@ class Plan:
     repeats: int
     against: tuple[str, ...]
     scaling: bool
+    instructions: bool
     cold_starts: int
 
 
@@ -53,6 +56,7 @@ def measure(classifier: Classifier, images: Sequence[Path], plan: Plan, *, progr
         InputError: The bundle rejects all images.
         ImageError: An image is unreadable.
         InterpreterError: A fresh process ended without an answer.
+        MachineError: Instructions cannot be counted here.
     """
     bundle, interpreter = classifier.bundle, classifier.interpreter
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -64,8 +68,19 @@ def measure(classifier: Classifier, images: Sequence[Path], plan: Plan, *, progr
         raise InputError(f"{bundle.manifest.bundle_id} rejects all {len(images)} images; give X-rays")
     described = tuple(describe_image(path) for path in paths)
     by_size = sorted(range(len(paths)), key=lambda i: described[i].width * described[i].height)
+    typical, largest = paths[by_size[len(paths) // 2]], paths[by_size[-1]]
     counts = {"warmup": plan.warmup, "repeats": plan.repeats}
     rounds, start = plan.warmup + plan.repeats, partial(measure_cold_starts, bundle, bundle_path=plan.bundle_path)
+    instructions = (
+        count_instructions(
+            plan.bundle_path,
+            typical,
+            plan.against,
+            progress=progress("ways under valgrind", 1 + len(plan.against)),
+        )
+        if plan.instructions
+        else ()
+    )
     return Benchmark(
         command=plan.command,
         started=started,
@@ -88,12 +103,13 @@ def measure(classifier: Classifier, images: Sequence[Path], plan: Plan, *, progr
         if plan.scaling
         else (),
         cold_starts=start(
-            paths[by_size[len(paths) // 2]],
+            typical,
             threads=interpreter.threads,
             runs=plan.cold_starts,
             progress=progress("pairs of fresh processes", plan.cold_starts + 1),
         ),
-        largest_starts=start(paths[by_size[-1]], threads=interpreter.threads, runs=min(1, plan.cold_starts)),
+        instructions=instructions,
+        largest_starts=start(largest, threads=interpreter.threads, runs=min(1, plan.cold_starts)),
         environment=before,
         environment_after=read_environment(interpreter=interpreter.backend),
     )

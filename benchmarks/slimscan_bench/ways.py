@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from slimscan_edge.classifier import Classifier
+from slimscan_edge.errors import ImageError
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec
 
 Way: TypeAlias = Callable[[Path], float]
@@ -26,7 +27,7 @@ def plain(classifier: Classifier) -> Way:
     spec, pixels = classifier.manifest.preprocess, classifier.interpreter.input
 
     def answer(path: Path) -> float:
-        with Image.open(path) as image:
+        with _open(path) as image:
             fitted = _fitted(image.convert(_mode(spec)), spec)
         levels = np.asarray(fitted, dtype=np.float32)
         if spec.intensity == "percentile":
@@ -46,7 +47,7 @@ def floor(classifier: Classifier) -> Way:
     mode, size = _mode(spec), (spec.width * spec.jpeg_oversample, spec.height * spec.jpeg_oversample)
 
     def answer(path: Path) -> float:
-        with Image.open(path) as image:
+        with _open(path) as image:
             if spec.jpeg_oversample:
                 image.draft(mode, size)
             fitted = _fitted(image if image.mode == mode else image.convert(mode), spec)
@@ -56,6 +57,13 @@ def floor(classifier: Classifier) -> Way:
 
 
 WAYS: Mapping[str, Callable[[Classifier], Way]] = {"plain": plain, "floor": floor}
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, Image.DecompressionBombError) as exc:
+        raise ImageError(f"{path} is no picture that plain and floor read ({exc}); leave it out, or --against") from exc
 
 
 def _mode(spec: PreprocessSpec) -> str:

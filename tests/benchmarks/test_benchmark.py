@@ -9,6 +9,7 @@ from slimscan_bench import measuring
 from slimscan_bench.benchmark import Benchmark, ImageFile
 from slimscan_bench.cold_start import ColdStart, Start
 from slimscan_bench.environment import read_environment
+from slimscan_bench.instructions import Instructions
 from slimscan_bench.latency import Sample, Taken
 from slimscan_bench.side_by_side import Answer
 from slimscan_edge.classifier import Timings
@@ -73,6 +74,7 @@ def planted(*, ours=1.0, plain=2.0, floor=1.0, cold=1.2, memory=50.0, largest=50
         thread_runs=(),
         cold_starts=tuple(started(100 * cold, 100, memory=memory) for _ in range(5)),
         largest_starts=(started(300 * cold, 300, memory=largest),),
+        instructions=(Instructions(way="slimscan", image="5.jpeg", first=700_000_000, more=1_450_000_000),),
         environment=HERE,
         environment_after=HERE,
     )
@@ -126,6 +128,7 @@ def test_the_report_and_the_record_tell_all_of_it():
     assert any("large (7 images)" in line and "0.750" in line for line in lines)
     assert any(line.endswith("FAIL") and "the plain way's" in line for line in lines)
     assert "  the same decision on 7 of 10 images" in lines
+    assert any(line.split() == ["slimscan", "75.0", "M", "700.0", "M"] for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from PIL import Image
 from slimscan_bench.ways import WAYS, floor, plain
 from slimscan_edge.bundle import Bundle
 from slimscan_edge.classifier import Classifier
+from slimscan_edge.errors import ImageError
 
 
 @pytest.fixture
@@ -27,6 +28,14 @@ def gradient(tmp_path):
     levels = np.add.outer(np.arange(300), np.arange(400)) * (110 / 700) + 60
     Image.fromarray(levels.astype(np.uint8)).save(path, quality=95)
     return path
+
+
+def test_a_file_that_only_ours_reads_is_refused_by_name(with_spec, tmp_path):
+    dicom = tmp_path / "x.dcm"
+    dicom.write_bytes(bytes(128) + b"DICM" + bytes(500))
+    for way in WAYS.values():
+        with pytest.raises(ImageError, match=r"x\.dcm is no picture that plain and floor read"):
+            way(with_spec())(dicom)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])

@@ -31,11 +31,22 @@ NumPy, Pillow and the interpreter and runs the same model. Without images three 
 used: times hold for such sizes, answers mean nothing. --against times another way in turn with ours on every image, on
 the same loaded network, and counts the same decisions: plain (decode in full, convert, resize, normalise in float,
 quantise, invoke) or floor (decode reduced, resize, invoke, nothing else). --check holds the figures to the project's
-bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain to tell (INCONCLUSIVE, exit code 3). With
---training (needs the train extra) no bundle is run: epochs of the bare training step, of the input pipeline, of both
-and of plain Keras are timed in turn. Close other programs first.
+bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain to tell (INCONCLUSIVE, exit code 3).
+--instructions counts what valgrind sees a processor without AVX-512 do for an image of median size, which comes out the
+same on a busy machine. With --training (needs the train extra) no bundle is run: epochs of the bare training step, of
+the input pipeline, of both and of plain Keras are timed in turn. Close other programs first.
 """
-_ANSWERS_ONLY = ("images", "bundle", "threads", "allow_failed", "cold_starts", "against", "check", "scaling")
+_ANSWERS_ONLY = (
+    "images",
+    "bundle",
+    "threads",
+    "allow_failed",
+    "cold_starts",
+    "against",
+    "check",
+    "scaling",
+    "instructions",
+)
 _ANSWERS_COUNTS = {"repeats": 50, "warmup": 5, "cold_starts": 10}
 _WAYS = ("plain", "floor")
 _TRAINING_ONLY = ("recipe", "set", "steps")
@@ -68,6 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", action="append", default=[], choices=_WAYS, help="time another way in turn; may be given twice"
     )
     parser.add_argument("--check", action="store_true", help="against both, and hold all figures to the bounds")
+    parser.add_argument("--instructions", action="store_true", help="also count instructions (needs valgrind)")
     parser.add_argument("--scaling", action="store_true", help="also with each number of threads, and files in a batch")
     training = parser.add_argument_group("speed of training")
     training.add_argument("--training", action="store_true", help="measure it, and nothing else")
@@ -167,6 +179,7 @@ def _measure_answers(arguments: argparse.Namespace) -> "Benchmark":
         repeats=arguments.repeats,
         against=tuple(arguments.against),
         scaling=arguments.scaling,
+        instructions=arguments.instructions,
         cold_starts=arguments.cold_starts,
     )
     with nullcontext() if given else tempfile.TemporaryDirectory(prefix="slimscan-bench-") as folder:
@@ -182,7 +195,7 @@ def _command(arguments: argparse.Namespace, threads: int) -> str:
     for name in ("repeats", "warmup", "cold_starts"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     words += [word for way in arguments.against for word in ("--against", way)]
-    words += [f"--{name}" for name in ("check", "scaling") if getattr(arguments, name)]
+    words += [f"--{name}" for name in ("check", "scaling", "instructions") if getattr(arguments, name)]
     return shlex.join(words)
 
 

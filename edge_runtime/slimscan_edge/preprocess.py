@@ -214,7 +214,7 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
     else:  # the width first: versions of Pillow differ in which they begin with, and by rounding in what comes out
         fitted = image.resize((spec.width, image.height), resampling).resize(size, resampling)
     pixels = np.asarray(fitted, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
-    return _stretch_percentiles(pixels) if spec.intensity == "percentile" else pixels
+    return np.take(_stretching(fitted), pixels) if spec.intensity == "percentile" else pixels
 
 
 def image_files(inputs: list[Path]) -> list[Path]:
@@ -258,7 +258,7 @@ def read_source(source: str | os.PathLike[str] | bytes) -> bytes:
                 if not stat.S_ISREG(status.st_mode):
                     raise Refused("cannot be read (it is no regular file)")
                 _require_size(status.st_size)
-                source = file.read(MAX_FILE_BYTES + 1)
+                source = file.read(status.st_size + 1)  # a file that grows meanwhile ends there
         except OSError as exc:
             raise Refused(f"cannot be read ({exc.strerror or exc})") from exc
     _require_size(len(source))
@@ -413,12 +413,13 @@ def _on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
 
 
-def _stretch_percentiles(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Map the grey levels at `PERCENTILES` to 0 and 255; by a histogram, so that no pixel is sorted."""
-    counted = np.cumsum(np.bincount(pixels.ravel(), minlength=256))
-    low, high = (int(np.searchsorted(counted, share / 100.0 * pixels.size)) for share in PERCENTILES)
+def _stretching(image: Image.Image) -> NDArray[np.uint8]:
+    """What each of the 256 grey levels becomes so that those at `PERCENTILES` become 0 and 255; no pixel is sorted."""
+    counts = np.asarray(image.histogram()).reshape(-1, 256).sum(axis=0)  # of all bands alike
+    counted = np.cumsum(counts)
+    low, high = np.searchsorted(counted, [share / 100.0 * counted[-1] for share in PERCENTILES])
     if high <= low:
-        return pixels
+        return np.arange(256, dtype=np.uint8)
     levels = (np.arange(256, dtype=np.float64) - low) * (255.0 / (high - low))
     table: NDArray[np.uint8] = np.rint(np.clip(levels, 0.0, 255.0)).astype(np.uint8)
-    return np.take(table, pixels)
+    return table

@@ -9,6 +9,7 @@ and GDCM only in a child process (`slimscan_edge.isolate`), as it ends the proce
 """
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ from slimscan_edge.dicom_header import GREYS, PALETTE, DicomFile, Layout, read_l
 from slimscan_edge.errors import MachineError
 from slimscan_edge.isolate import decode_apart, is_child
 from slimscan_edge.preprocess import PreprocessSpec, Refused, printable
+
+_START_OF_SCAN = 0xDA
+_START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # 0xF7 is that of JPEG-LS (ITU-T T.87)
+_SEGMENTS = _START_OF_FRAME | {0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xF8, 0xFE}
+"""Markers with a length that may come before the first scan: tables, restart interval, applications', comments."""
+_JFIF_AND_ADOBE = frozenset({0xE0, 0xEE})
+"""Not for GDCM, which goes down with versions that it does not know; what colours are is said by the data set."""
 
 
 def read_dicom(raw: bytes) -> Image.Image:
@@ -186,18 +194,34 @@ def _jpeg_size(frame: bytes) -> tuple[int, int, int, int]:
     """Rows, columns, samples and precision of a JPEG or JPEG-LS codestream, from its frame header (ITU-T T.81, B.2.2).
 
     Raises:
-        ValueError: There is none where it should be.
+        ValueError: There is not just one, or what comes before the first scan is not as it should be.
     """
-    position = 2
-    while frame[:2] == b"\xff\xd8" and position + 10 <= len(frame) and frame[position] == 0xFF:
-        marker = frame[position + 1]
+    headers = [frame[begin:end] for marker, begin, end in _segments(frame) if marker in _START_OF_FRAME]
+    if len(headers) != 1 or len(headers[0]) < 10 or len(headers[0]) != 10 + 3 * headers[0][9]:
+        raise ValueError("the picture in it has no frame header as JPEG has")
+    precision, rows, columns, samples = struct.unpack_from(">BHHB", headers[0], 4)
+    return rows, columns, samples, precision
+
+
+def _segments(frame: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of each segment up to the first scan, which takes the rest (ITU-T T.81, B.1.1.4).
+
+    Raises:
+        ValueError: They do not follow one another without a gap. Codecs look for the next one, and GDCM goes down.
+    """
+    position = 2 if frame[:2] == b"\xff\xd8" else len(frame)
+    while position + 4 <= len(frame) and frame[position] == 0xFF:
+        marker, length = struct.unpack_from(">BH", frame, position + 1)
         if marker == 0xFF:  # a fill byte
             position += 1
             continue
-        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
-            precision, rows, columns, samples = struct.unpack_from(">BHHB", frame, position + 4)
-            return rows, columns, samples, precision
-        position += 2 + int(struct.unpack_from(">H", frame, position + 2)[0])
+        if marker == _START_OF_SCAN:
+            yield marker, position, len(frame)
+            return
+        if marker not in _SEGMENTS:
+            break
+        yield marker, position, position + 2 + length
+        position += 2 + length
     raise ValueError("the picture in it does not begin as JPEG does")
 
 
@@ -217,8 +241,9 @@ def _by_gdcm(frame: bytes, syntax: str, layout: Layout, precision: int) -> bytes
     except ImportError as exc:
         raise _missing("python-gdcm") from exc
 
+    kept = (frame[begin:end] for marker, begin, end in _segments(frame) if marker not in _JFIF_AND_ADOBE)
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(frame)
+    fragment.SetByteStringValue(b"\xff\xd8" + b"".join(kept))
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))

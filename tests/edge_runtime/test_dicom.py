@@ -11,6 +11,7 @@ import pytest
 from pydicom import uid
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
+from slimscan_edge import isolate
 from slimscan_edge.errors import ImageError
 from slimscan_edge.preprocess import MAX_FILE_BYTES, MAX_PIXELS, PreprocessSpec, decode, image_files, preprocess
 
@@ -401,13 +402,63 @@ def test_without_the_extra_it_is_rejected_with_the_line_that_helps(
     assert second.startswith("positive")
 
 
-def test_a_codec_that_ends_its_process_ends_only_a_child(encode_dicom):
+ABORTING = """
+import json, os, sys
+sys.path[:] = json.loads(sys.argv[1])
+from slimscan_edge import dicom, isolate
+dicom._by_gdcm = lambda *_: os.abort()
+isolate.serve()
+"""
+
+
+def test_a_codec_that_ends_its_process_ends_only_a_child(encode_dicom, monkeypatch):
     raw = encode_dicom(smooth(np.uint16, 4095), uid.JPEGLosslessSV1, BitsStored=12)
-    at = raw.index(b"\xff\xc3") + 3  # a frame header that is a byte longer than it says makes GDCM call abort()
-    for _ in range(2):
-        with pytest.raises(ImageError, match=r"the image (crashed the decoder|is damaged)"):
-            decode(raw[:at] + bytes([raw[at] - 1]) + raw[at + 1 :], GREY)
+    with monkeypatch.context() as changed:
+        changed.setattr(isolate, "_kept", None)
+        changed.setattr(isolate, "_CHILD", ABORTING)
+        for _ in range(2):
+            with pytest.raises(ImageError, match=r"^the image crashed the decoder \(SIGABRT\)"):
+                decode(raw, GREY)
     assert (greys(raw) == own_range(smooth(np.uint16, 4095))).all()
+
+
+def test_gdcm_decodes_nothing_in_this_process(encode_dicom, monkeypatch):
+    stored = smooth(np.uint16, 4095)
+    raw = encode_dicom(stored, uid.JPEGLSLossless, BitsStored=12)
+    monkeypatch.setattr("gdcm.Image", None)
+    assert (greys(raw) == own_range(stored)).all()
+
+
+def with_segment(raw: bytes, segment: bytes) -> bytes:
+    """A DICOM file with something between the start of its codestream and what followed."""
+    start = raw.index(b"\xff\xd8\xff")
+    padding = b"\0" * (len(segment) % 2)
+    (length,) = struct.unpack_from("<L", raw, start - 4)
+    longer = struct.pack("<L", length + len(segment) + len(padding))
+    frame = raw[start : start + length]
+    return raw[: start - 4] + longer + frame[:2] + segment + frame[2:] + padding + raw[start + length :]
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        b"\xff\xee\x00\x0eAdobe\0\x64\0\0\0\0\x09",  # of a transform that is not known
+        b"\xff\xe0\x00\x10JFIF\0\x09\x01\0\0\x01\0\x01\0\0",  # of a version that is not known
+        b"\xff",  # a fill byte
+        b"\xff\xfe\x00\x04hm",  # a comment
+    ],
+)
+def test_what_gdcm_would_go_down_with_is_kept_from_it(encode_dicom, segment):
+    stored = smooth(np.uint16, 4095)
+    raw = encode_dicom(stored, uid.JPEGLosslessSV1, BitsStored=12)
+    assert (greys(with_segment(raw, segment)) == own_range(stored)).all()
+
+
+@pytest.mark.parametrize("segment", [b"\0", b"\xff\xd0", b"\xff\x01\0\x02", b"\xff\xfe\x00\x04hmm"])
+def test_a_codestream_with_gaps_meets_no_codec(encode_dicom, segment):
+    raw = encode_dicom(smooth(np.uint16, 4095), uid.JPEGLosslessSV1, BitsStored=12)
+    with pytest.raises(ImageError, match="the picture in it does not begin as JPEG does"):
+        decode(with_segment(raw, segment), GREY)
 
 
 UNTOUCHED = """

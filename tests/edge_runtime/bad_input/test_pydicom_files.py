@@ -1,0 +1,217 @@
+"""pydicom's own files, as its wheel ships them: each comes out as pydicom shows it, or is refused by name."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut
+
+from slimscan_edge.errors import ImageError
+from slimscan_edge.preprocess import PreprocessSpec, decode
+
+SHIPPED = Path(pydicom.__file__).parent / "data"
+NO_PIXEL_DATA = "is DICOM that holds no pixel data"
+SEVERAL = "holds more than one picture"
+NOT_READABLE = "is not a readable image; expected one of JPEG, PNG, TIFF, BMP, DICOM"
+
+READ = [
+    "77654033/CR2/6247",  # computed radiography: MONOCHROME1, 12 bits, rescaled, with a window
+    "77654033/CR3/6278",
+    "image_dfl.dcm",  # deflated
+    "JPEGLSNearLossless_08.dcm",
+    "JPEGLSNearLossless_16.dcm",
+    "SC_jpeg_no_color_transform.dcm",
+    "SC_jpeg_no_color_transform_2.dcm",
+    "SC_rgb_dcmtk_+eb+cr.dcm",
+    "SC_rgb_dcmtk_+eb+cy+n1.dcm",
+    "SC_rgb_dcmtk_+eb+cy+n2.dcm",
+    "SC_rgb_dcmtk_+eb+cy+np.dcm",
+    "SC_rgb_dcmtk_+eb+cy+s2.dcm",
+    "SC_rgb_dcmtk_+eb+cy+s4.dcm",
+    "SC_rgb_gdcm_KY.dcm",
+    "SC_rgb_jls_lossy_line.dcm",
+    "SC_rgb_jls_lossy_sample.dcm",
+    "SC_rgb_jpeg.dcm",
+    "SC_rgb_jpeg_app14_dcmd.dcm",
+    "SC_rgb_jpeg_dcmd.dcm",
+    "SC_rgb_jpeg_dcmtk.dcm",
+    "SC_rgb_jpeg_gdcm.dcm",
+    "SC_rgb_jpeg_lossy_gdcm.dcm",
+    "SC_rgb_rle.dcm",
+    "SC_rgb_small_odd.dcm",
+    "SC_rgb_small_odd_big_endian.dcm",
+    "SC_rgb_small_odd_jpeg.dcm",
+    "SC_ybr_full_422_uncompressed.dcm",
+    "chrArab.dcm",
+    "chrH31.dcm",
+    "chrI2.dcm",
+    "chrX2.dcm",
+]
+
+# Refused for their modality; with that one word changed they show that all else is read right.
+OF_ANOTHER_MODALITY = {
+    "693_J2KI.dcm": "CT",
+    "CT_small.dcm": "CT",
+    "ExplVR_BigEnd.dcm": "US",
+    "J2K_pixelrep_mismatch.dcm": "CT",
+    "JPEG2000.dcm": "NM",
+    "MR_small.dcm": "MR",
+    "MR_small_RLE.dcm": "MR",
+    "MR_small_bigendian.dcm": "MR",
+    "MR_small_expb.dcm": "MR",
+    "MR_small_implicit.dcm": "MR",
+    "MR_small_jp2klossless.dcm": "MR",
+    "MR_small_jpeg_ls_lossless.dcm": "MR",
+    "MR_small_padded.dcm": "MR",
+    "examples_jpeg2k.dcm": "US",
+    "examples_overlay.dcm": "MR",
+    "examples_palette.dcm": "US",
+    "examples_rgb_color.dcm": "US",
+}
+
+REFUSED = {
+    "77654033/CR1/6154": "is DICOM of view position LL",
+    "GDCMJ2K_TextGBR.dcm": r"is damaged or incomplete \(the picture in it does not begin as JPEG 2000 does\)",
+    "SC_rgb_rle_16bit.dcm": "is DICOM with 16 bits allocated for a sample of RGB; expected 8",
+    "SC_rgb_rle_16bit_2frame.dcm": SEVERAL,
+    "SC_rgb_rle_2frame.dcm": SEVERAL,
+    "SC_rgb_rle_32bit.dcm": "is DICOM with 32 bits allocated for a sample of RGB; expected 8",
+    "SC_rgb_rle_32bit_2frame.dcm": SEVERAL,
+    "ExplVR_BigEndNoMeta.dcm": NOT_READABLE,
+    "ExplVR_LitEndNoMeta.dcm": NOT_READABLE,
+    "no_meta.dcm": NOT_READABLE,
+    "rtstruct.dcm": NOT_READABLE,
+    "zipMR.gz": NOT_READABLE,
+    "README.txt": NOT_READABLE,
+    "badVR.dcm": "is DICOM of modality 'RTDOSE'",
+    "liver_1frame.dcm": "is DICOM of modality 'SEG'",
+    "liver_expb_1frame.dcm": "is DICOM of modality 'SEG'",
+    "rtdose.dcm": "is DICOM of modality 'RTDOSE'",
+    "rtdose_rle_1frame.dcm": "is DICOM of modality 'RTDOSE'",
+    "rtplan.dcm": "is DICOM of modality 'RTPLAN'",
+    "rtplan_truncated.dcm": "is DICOM of modality 'RTPLAN'",
+    "reportsi.dcm": "is DICOM of modality 'SR'",
+    "reportsi_with_empty_number_tags.dcm": "is DICOM of modality 'SR'",
+    "test-SR.dcm": "is DICOM of modality 'SR'",
+    "waveform_ecg.dcm": "is DICOM of modality 'ECG'",
+    "examples_ybr_color.dcm": "is DICOM of modality 'US'",
+    "JPEG-lossy.dcm": "is DICOM of modality 'NM'",
+    "JPGExtended.dcm": "is DICOM of modality 'NM'",
+    "JPEG2000-embedded-sequence-delimiter.dcm": "is DICOM of modality 'NM'",
+    "MR_truncated.dcm": "is DICOM of modality 'MR'",
+    "chrJapMulti.dcm": NO_PIXEL_DATA,
+    "chrJapMultiExplicitIR6.dcm": NO_PIXEL_DATA,
+    "chrKoreanMulti.dcm": NO_PIXEL_DATA,
+    "chrSQEncoding.dcm": NO_PIXEL_DATA,
+    "DICOMDIR": NO_PIXEL_DATA,
+    "DICOMDIR-bigEnd": NO_PIXEL_DATA,
+    "DICOMDIR-empty.dcm": NO_PIXEL_DATA,
+    "DICOMDIR-implicit": NO_PIXEL_DATA,
+    "UN_sequence.dcm": NO_PIXEL_DATA,
+    "empty_charset_LEI.dcm": NO_PIXEL_DATA,
+    "nested_priv_SQ.dcm": NO_PIXEL_DATA,
+    "no_meta_group_length.dcm": NO_PIXEL_DATA,
+    "priv_SQ.dcm": NO_PIXEL_DATA,
+    "meta_missing_tsyntax.dcm": r"is damaged or incomplete \(DICOM without a transfer syntax\)",
+}
+
+# What is refused with its modality changed, so that the damage itself is met.
+REFUSED_AS_RADIOGRAPH = {
+    "MR_truncated.dcm": r"is damaged or incomplete \(The number of bytes of pixel data is less than expected",
+    "JPEG2000-embedded-sequence-delimiter.dcm": r"is damaged or incomplete \(the picture in it is \d+x1024",
+    "examples_ybr_color.dcm": SEVERAL,
+    "liver_1frame.dcm": "is DICOM with 1 bits allocated",
+    "rtdose_1frame.dcm": "is DICOM with 32 bits allocated",
+    "rtdose.dcm": SEVERAL,
+    "badVR.dcm": r"is damaged or incomplete \(its NumberOfFrames is '1A'",
+    "rtplan_truncated.dcm": NO_PIXEL_DATA,
+    "test-SR.dcm": NO_PIXEL_DATA,
+    "waveform_ecg.dcm": NO_PIXEL_DATA,
+}
+
+
+def raw_file(name: str) -> bytes:
+    found = sorted(SHIPPED.rglob(name))
+    if not found:
+        pytest.skip(f"this pydicom ships no {name}")
+    return found[0].read_bytes()
+
+
+def as_radiograph(raw: bytes) -> bytes:
+    """The same file of no modality, and so of none that is refused: its tag becomes that of an unknown element."""
+    for tag, other in ((b"\x08\x00\x60\x00", b"\x08\x00\x6f\x00"), (b"\x00\x08\x00\x60", b"\x00\x08\x00\x6f")):
+        changed, count = re.subn(re.escape(tag) + rb"(?=CS|[\x02-\x08]\0\0\0)", other, raw, count=1)
+        if count:
+            return changed
+    raise AssertionError("no modality in it")
+
+
+def as_pydicom_shows_it(raw: bytes) -> tuple[int, np.ndarray]:
+    """Channels, and greys or colours 0 to 255, by pydicom's own pipeline and the rules for its range."""
+    dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(raw))
+    stored = dataset.pixel_array
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        colours = apply_color_lut(stored, dataset)
+        return 3, np.rint(colours * (255.0 / np.iinfo(colours.dtype).max))
+    if dataset.SamplesPerPixel == 3:
+        return 3, stored
+    shown = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset), np.float64)
+    low, high = float(shown.min()), float(shown.max())
+    if "WindowWidth" in dataset:
+        bits, sign = dataset.BitsStored, dataset.PixelRepresentation
+        slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
+        low, high = (bound * slope + intercept for bound in (-sign * 2 ** (bits - 1), 2 ** (bits - sign) - 1))
+    elif dataset.BitsStored == 8:
+        low, high = 0.0, 255.0
+    greys = np.rint((shown - low) * 255.0 / (high - low))
+    return 1, 255 - greys if dataset.PhotometricInterpretation == "MONOCHROME1" else greys
+
+
+def decoded(raw: bytes, channels: int = 1) -> np.ndarray:
+    return np.asarray(decode(raw, PreprocessSpec(height=8, width=8, channels=channels, jpeg_oversample=0)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", READ)
+def test_it_comes_out_as_pydicom_shows_it(name):
+    raw = raw_file(name)
+    channels, expected = as_pydicom_shows_it(raw)
+    assert (decoded(raw, channels) == expected).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "modality"), OF_ANOTHER_MODALITY.items())
+def test_another_modality_is_refused_and_nothing_but_that(name, modality):
+    raw = raw_file(name)
+    with pytest.raises(ImageError, match=f"^the image is DICOM of modality '{modality}', no radiograph"):
+        decoded(raw)
+    channels, expected = as_pydicom_shows_it(raw)
+    assert (decoded(as_radiograph(raw), channels) == expected).all()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "reason"), REFUSED.items())
+def test_it_is_refused_by_name(name, reason):
+    with pytest.raises(ImageError, match=f"^the image {reason}"):
+        decoded(raw_file(name))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "reason"), REFUSED_AS_RADIOGRAPH.items())
+def test_as_a_radiograph_it_is_refused_for_its_damage(name, reason):
+    with pytest.raises(ImageError, match=f"^the image {reason}"):
+        decoded(as_radiograph(raw_file(name)))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["JPGExtended.dcm", "JPEG-lossy.dcm"])
+def test_jpeg_of_twelve_bits_is_read_though_pydicom_does_not(name):
+    raw = raw_file(name)
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        as_pydicom_shows_it(raw)
+    greys = decoded(as_radiograph(raw))
+    assert greys.shape == (1024, 256)
+    assert (greys.min(), greys.max()) == (0, 255)

@@ -1,0 +1,57 @@
+"""Decoding at a reduced scale against decoding in full: what the shipped bundle answers to the full-size X-rays."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slimscan_edge.classifier import Classifier
+from slimscan_edge.locate import locate_bundle
+from slimscan_edge.preprocess import ImageSource, image_files, preprocess
+
+MOST_LOGIT_CHANGE = 0.5
+"""Twice what was seen of the 120 X-rays and pneumonia-0.1.0: 0.254 as JPEG, 0.290 as PNG."""
+
+
+@pytest.fixture(scope="module")
+def reference() -> Classifier:
+    return Classifier.load(locate_bundle(None).path, threads=1)
+
+
+def logits(classifier: Classifier, source: ImageSource) -> tuple[float, float]:
+    """The decision's logit at the reduced scale, and in full."""
+    spec = classifier.manifest.preprocess
+    assert spec.jpeg_oversample > 0
+    full = dataclasses.replace(spec, jpeg_oversample=0)
+    reduced, whole = (float(classifier.scores(preprocess(source, way))[0][0]) for way in (spec, full))
+    return reduced, whole
+
+
+def require_agreement(classifier: Classifier, pairs: list[tuple[float, float]]) -> None:
+    point = classifier.manifest.operating_point
+    assert max(abs(reduced - whole) for reduced, whole in pairs) <= MOST_LOGIT_CHANGE
+    for pair in pairs:
+        decisions = {point.decide(point.probability(logit)) for logit in pair}
+        assert decisions != {"positive", "negative"}
+
+
+@pytest.mark.slow
+def test_no_decision_is_turned_around_and_no_logit_changes_much(reference: Classifier, shared_data: Path) -> None:
+    paths = image_files([shared_data / "chest_xray_fullsize"])
+    assert len(paths) == 120
+    require_agreement(reference, [logits(reference, path) for path in paths])
+
+
+@pytest.mark.slow
+def test_nor_of_png_which_is_reduced_after_it_is_decoded(reference: Classifier, shared_data: Path) -> None:
+    pairs = []
+    for path in image_files([shared_data / "chest_xray_fullsize"])[::6]:
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("L").save(buffer, "PNG", compress_level=1)
+        pairs.append(logits(reference, buffer.getvalue()))
+    require_agreement(reference, pairs)
+    assert np.ptp(pairs) > 1.0  # they are not all the same

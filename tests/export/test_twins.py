@@ -3,7 +3,9 @@
 import builtins
 import dataclasses
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -22,20 +24,28 @@ def twins(tmp_path) -> Twins:
 
 
 @pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "squares-0.1.0.slimscan"
+
+
+@pytest.fixture
 def converted_before(exported, monkeypatch):
     monkeypatch.setattr("slimscan_export.exporting.saved_model", lambda *_, **__: nullcontext())
     monkeypatch.setattr("slimscan_export.exporting.convert", lambda _, precision, __: exported.variants[precision])
 
 
-def words(run, out, twins) -> list[str]:
-    return ["export", str(run), "--out", str(out), "--mobile", str(twins.mobile), "--onnx", str(twins.onnx)]
+@pytest.fixture
+def export(squares_policy, twins, out) -> Callable[[Path], int]:
+    """`slimscan export` with both twins, by a policy that squares can keep to; its exit code."""
+    twin_files = ["--mobile", str(twins.mobile), "--onnx", str(twins.onnx)]
+    as_converted_before = ["--calibration-images", "64", "--policy", str(squares_policy)]
+    return lambda run: main(["export", str(run), "--out", str(out), *twin_files, *as_converted_before])
 
 
-def test_an_export_that_passes_writes_both_twins_and_says_so(converted_before, squares_run, twins, tmp_path, capsys):
+def test_an_export_that_passes_writes_both_twins_and_says_so(converted_before, export, squares_run, twins, out, capsys):
     import onnxruntime
 
-    out = tmp_path / "squares-0.1.0.slimscan"
-    assert main(words(squares_run.folder, out, twins)) == 0
+    assert export(squares_run.folder) == 0
     printed = capsys.readouterr().out
     assert f"mobile twin: {twins.mobile} ({twins.mobile.stat().st_size:,} bytes)" in printed
     assert f"ONNX twin of the float model: {twins.onnx} ({twins.onnx.stat().st_size:,} bytes)" in printed
@@ -47,12 +57,12 @@ def test_an_export_that_passes_writes_both_twins_and_says_so(converted_before, s
     assert json.loads(said["operating_point"]) == dataclasses.asdict(squares_run.operating_point)
 
 
-def test_an_export_that_fails_writes_no_twin(converted_before, copy_run, twins, tmp_path, capsys):
+def test_an_export_that_fails_writes_no_twin(converted_before, export, copy_run, twins, capsys):
     run = copy_run()
     table = json.loads((run / "split.json").read_text())
     table["labels"].reverse()
     (run / "split.json").write_text(json.dumps(table))
-    assert main(words(run, tmp_path / "squares-0.1.0.slimscan", twins)) == 1
+    assert export(run) == 1
     printed = capsys.readouterr().out
     for name in ("mobile", "ONNX"):
         assert f"no {name} twin is written: the verdict is FAIL" in printed
@@ -74,11 +84,10 @@ def test_twins_are_written_only_beside_a_bundle_and_only_those_wanted(squares_ru
 
 
 @pytest.mark.parametrize("name", ["mobile", "onnx"])
-def test_a_file_that_exists_is_refused_before_the_work(squares_run, twins, name, tmp_path, capsys):
+def test_a_file_that_exists_is_refused_before_the_work(export, squares_run, twins, name, out, capsys):
     path = getattr(twins, name)
     path.write_bytes(b"kept")
-    out = tmp_path / "squares-0.1.0.slimscan"
-    assert main(words(squares_run.folder, out, twins)) == 2
+    assert export(squares_run.folder) == 2
     assert f"--{name} {path} exists and is never overwritten" in capsys.readouterr().err
     assert path.read_bytes() == b"kept"
     assert not out.exists()

@@ -30,12 +30,13 @@ SUFFIX = ".slimscan"
 MANIFEST = "manifest.json"
 MODEL = "model.tflite"
 CARD = "card.html"
+GUARD = "guard.json"
 MAX_BUNDLE_BYTES = 64 * 2**20
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
-_MEMBER = re.compile(r"(model\.tflite|card\.html|golden/[a-z0-9_-]+\.(png|json))")
+_MEMBER = re.compile(r"(model\.tflite|card\.html|guard\.json|golden/[a-z0-9_-]+\.(png|json))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +252,7 @@ def pack_bundle(manifest: Manifest, members: Mapping[str, bytes]) -> bytes:
     """
     unknown = [name for name in members if not _MEMBER.fullmatch(name)]
     if unknown or MODEL not in members:
-        raise BundleError(f"a bundle holds {MODEL}, {CARD} and golden/*, got {sorted(members)}")
+        raise BundleError(f"a bundle holds {MODEL}, {CARD}, {GUARD} and golden/*, got {sorted(members)}")
     table = {
         "schema_version": SCHEMA_VERSION,
         **dataclasses.asdict(manifest),

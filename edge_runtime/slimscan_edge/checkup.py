@@ -113,9 +113,15 @@ def _bundle(given: Path | None) -> Iterator[Check]:
             detail = f"{manifest.verdict}: it is refused without --allow-failed; take a bundle that passed"
             yield Check(name=name, status="problem", detail=detail)
         name = "self-test"
-        result = require_self_test(Classifier(bundle))
+        classifier = Classifier(bundle)
+        result = require_self_test(classifier)
         detail = f"{result.images} golden images, {result.largest_difference} steps off at most"
         yield Check(name=name, status="ok", detail=f"{detail} ({result.allowed_steps} allowed)")
+        if classifier.guard:
+            detail = f"rejects what is no X-ray; fitted on {classifier.guard.record.fitted_on}"
+            yield Check(name="guard", status="ok", detail=detail)
+        else:
+            yield Check(name="guard", status="absent", detail="this bundle answers for whatever picture it is shown")
     except SlimscanError as exc:
         yield Check(name=name, status="problem", detail=str(exc))
 

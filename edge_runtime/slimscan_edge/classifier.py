@@ -2,7 +2,7 @@
 
 Example:
     >>> from slimscan_edge import Classifier
-    >>> classifier = Classifier.load("pneumonia-0.1.0.slimscan")
+    >>> classifier = Classifier.load("pneumonia-0.2.0.slimscan")
     >>> finding = classifier.predict("xray.jpeg")
     >>> print(finding.decision, finding.probability)
 """
@@ -10,7 +10,7 @@ Example:
 import math
 import os
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import Image
 
 from slimscan_edge.bundle import Bundle, Manifest, read_bundle
 from slimscan_edge.errors import BundleError
+from slimscan_edge.guard import guard_of
 from slimscan_edge.interpreter import Interpreter
 from slimscan_edge.operating_point import Decision
 from slimscan_edge.preprocess import ImageSource, decode, fit_to_input
@@ -96,12 +97,13 @@ class Classifier:
             threads: Threads for one inference; all cores up to four when None.
 
         Raises:
-            BundleError: The model's tensors are not the ones the manifest describes.
+            BundleError: The model's tensors are not the ones the manifest describes, or its guard is none.
             InterpreterError: There is no interpreter, or it refuses the model.
         """
         self.bundle = bundle
         self.interpreter = Interpreter(bundle.model, threads=threads)
         _check_tensors(bundle.manifest, self.interpreter)
+        self.guard = guard_of(bundle)
         self._logits_at = bundle.manifest.output_roles.index("logits")
         self._lock = threading.Lock()
 
@@ -123,7 +125,7 @@ class Classifier:
         return self.bundle.manifest
 
     def predict(self, source: ImageSource) -> Finding:
-        """Answer for one image.
+        """Answer for one image; `rejected` when the bundle's guard finds that it is no X-ray of the kind it knows.
 
         Args:
             source: A path, the bytes of an image file, a Pillow image, or uint8 pixels.
@@ -147,6 +149,7 @@ class Classifier:
         resized = perf_counter()
         logits, evidence = self.scores(pixels)
         invoked = perf_counter()
+        reason = self.guard.reject(image, pixels, evidence) if self.guard else ""
         point = self.manifest.operating_point
         logit = float(logits[0])
         probability = point.probability(logit)
@@ -158,6 +161,8 @@ class Classifier:
             invoke_ms=(invoked - resized) * 1e3,
             decide_ms=(perf_counter() - invoked) * 1e3,
         )
+        if reason:
+            return replace(Finding.rejected(f"the image {reason}", bundle_id=self.manifest.bundle_id), timings=timings)
         return Finding(
             decision=point.decide(probability),
             label=self.manifest.labels[int(positive)],

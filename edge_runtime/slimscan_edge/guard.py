@@ -1,0 +1,216 @@
+"""The guard: is this picture like the X-rays that the model was trained on at all?
+
+A network answers for whatever it is shown. Before its answer counts, a picture has to keep to limits that were
+fitted on training X-rays and travel in the bundle: simple figures of its pixels, and one distance. The distance is
+that of a coarse view of the picture (its shades, where it is rough, and the model's own evidence for it) from the
+training X-rays, as a normal distribution with a few principal components and one variance for all the rest sees it
+(probabilistic PCA: Tipping and Bishop, J. R. Statist. Soc. B 61 (1999) 611-622).
+
+Two rules need no fitting, because every X-ray keeps to them: no colours, and no strip of a picture.
+"""
+
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from slimscan_edge.bundle import GUARD, Bundle
+from slimscan_edge.colour import IN_COLOUR
+from slimscan_edge.errors import BundleError, InputError
+from slimscan_edge.records import from_mapping
+
+MAX_ASPECT = 4.0
+"""Longer over shorter side; the reference data's narrowest X-ray has 3.2."""
+
+GRID, CELL = 8, 8
+"""Cells on each side of the two grids of the coarse view, and pixels on each side of a cell."""
+
+_POOL = np.kron(np.eye(GRID), np.full((CELL, 1), 1 / CELL)).astype(np.float32)
+"""`[pixels, cells]`: `_POOL.T @ pixels @ _POOL` is the mean of each cell."""
+
+REASONS: Mapping[str, str] = {
+    "colour": "is a picture in colour, not an X-ray",
+    "strip": f"has one side more than {MAX_ASPECT:g} times as long as the other, as no chest X-ray has",
+    "blank": "is blank or nearly so: it has hardly any shades of grey",
+    "turned": "seems to lie upside down or on its side; turn it upright",
+    "negative": "seems to be a negative; export it with the bones white",
+    "flat": "is for the most part of one even shade, as documents, drawings and screenshots are",
+    "smooth": "shows no fine detail, as if out of focus or much enlarged",
+    "grainy": "is far grainier than an X-ray is, as noise, text and patterns are",
+    "unlike": "does not look like a frontal chest X-ray",
+    "dark": "is far darker than an X-ray is; check how it was exposed or exported",
+    "bright": "is far brighter than an X-ray is; check how it was exposed or exported",
+}
+"""Each rule in the order in which it is tried, with the end of a sentence that begins with the picture's name."""
+FITTED = tuple(REASONS)[2:]
+"""The rules whose limits a guard carries."""
+_AS_NEGATIVE = np.array([-1, 1], np.float32).reshape(2, 1, 1)
+"""What shades and roughness are multiplied by."""
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardRecord:
+    """What `guard.json` holds.
+
+    Attributes:
+        limits: The largest measure that each fitted rule accepts.
+        variances: Of the coarse view along each principal component, in squared spreads of a training X-ray.
+        rest_variance: Along every other direction.
+        scales: Of each row of the table: the real value of one step.
+        table: Base64 of int8 rows: the mean view, one over its spread, and the components.
+        fitted_on: The images that it was fitted on, in words.
+        rejected: Share of held-out X-rays that it rejects, 0 to 1, by what they are.
+    """
+
+    limits: Mapping[str, float]
+    variances: tuple[float, ...]
+    rest_variance: float
+    scales: tuple[float, ...]
+    table: str
+    fitted_on: str
+    rejected: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        numbers = (*self.limits.values(), *self.variances, self.rest_variance, *self.scales)
+        if set(self.limits) != set(FITTED):
+            raise ValueError(f"limits are {', '.join(self.limits)}, expected {', '.join(FITTED)}")
+        if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+            raise ValueError("a limit, variance or scale is not a finite number")
+        if min(*self.variances, self.rest_variance) <= 0:
+            raise ValueError("a variance is not above 0")
+        if len(self.scales) != len(self.variances) + 2:
+            raise ValueError(f"{len(self.scales)} scales do not fit {len(self.variances)} components")
+
+
+class Guard:
+    """A record ready to judge pictures."""
+
+    def __init__(self, record: GuardRecord) -> None:
+        """Unpack the table.
+
+        Raises:
+            ValueError: It is no base64, or its length does not fit the components.
+        """
+        self.record = record
+        rows = np.frombuffer(binascii.a2b_base64(record.table), np.int8).reshape(len(record.scales), -1)
+        table: Floats = rows * np.array(record.scales, np.float32)[:, np.newaxis]
+        self._mean, self._inverse_spread = table[:2]
+        self._components = np.ascontiguousarray(table[2:].T)
+        # c^2 / variance + (|z|^2 - c^2) / rest = |z|^2 / rest + c^2 (1 / variance - 1 / rest)
+        self._gains = (1 / np.array(record.variances) - 1 / record.rest_variance).astype(np.float32)
+
+    @property
+    def view_size(self) -> int:
+        """Numbers in a coarse view."""
+        return len(self._mean)
+
+    def reject(self, picture: Image.Image, pixels: NDArray[np.uint8], evidence: Floats) -> str:
+        """Why a picture is rejected: the end of a sentence that begins with its name; empty if it is not.
+
+        Args:
+            picture: As it was decoded.
+            pixels: uint8 `[H, W, C]`, the same fitted to the model's input.
+            evidence: The model's evidence map for them, float32 `[h, w, K]`.
+        """
+        if picture.info.get(IN_COLOUR):
+            return REASONS["colour"]
+        if max(picture.size) > MAX_ASPECT * min(picture.size):
+            return REASONS["strip"]
+        return self.reject_pixels(pixels, evidence)
+
+    def reject_pixels(self, pixels: NDArray[np.uint8], evidence: Floats) -> str:
+        """As `reject`, by all rules but those on the picture as it was decoded."""
+        measures = self.measure(pixels, evidence)
+        return next((REASONS[rule] for rule in FITTED if measures[rule] > self.record.limits[rule]), "")
+
+    def measure(self, pixels: NDArray[np.uint8], evidence: Floats) -> dict[str, float]:
+        """Each fitted rule's measure, which grows with what speaks against the picture.
+
+        Args:
+            pixels: uint8 `[H, W, C]`.
+            evidence: float32 `[h, w, K]`.
+        """
+        return {**_levels(_grey(pixels)), **self._distances(coarse_view(pixels, evidence))}
+
+    def _distances(self, view: Floats) -> dict[str, float]:
+        """`unlike`: the distance; `turned` and `negative`: evidence apart, it over that of the picture changed so.
+
+        The latter two are 0 where the changed picture would be too far as well.
+        """
+        grids = view[: 2 * GRID**2].reshape(2, GRID, GRID)
+        changed = [np.rot90(grids, turns, axes=(1, 2)) for turns in range(4)] + [grids * _AS_NEGATIVE]
+        views = np.tile(self._mean, (1 + len(changed), 1))
+        views[0] = view
+        views[1:, : grids.size] = np.stack(changed).reshape(len(changed), -1)
+        distance, as_is, *turned, negative = self._distance(views).tolist()
+        measures = {"unlike": distance}
+        for rule, otherwise in (("turned", min(turned)), ("negative", negative)):
+            measures[rule] = as_is / otherwise if otherwise <= self.record.limits["unlike"] else 0.0
+        return measures
+
+    def _distance(self, views: Floats) -> Floats:
+        """Squared distance of coarse views, float32 `[N, F]`, from the training X-rays, in spreads."""
+        z = (views - self._mean) * self._inverse_spread
+        distances: Floats = np.square(z).sum(axis=1) / self.record.rest_variance
+        distances += np.square(z @ self._components) @ self._gains
+        return distances
+
+
+def guard_of(bundle: Bundle) -> Guard | None:
+    """The guard that a bundle carries; None if it carries none.
+
+    Raises:
+        BundleError: It does not hold what it should.
+    """
+    if GUARD not in bundle.members:
+        return None
+    shape = next(spec.shape for spec in bundle.manifest.outputs if len(spec.shape) == 4)
+    try:
+        guard = Guard(from_mapping(GuardRecord, json.loads(bundle.members[GUARD]), where=GUARD))
+        if guard.view_size != 2 * GRID**2 + shape[1] * shape[2]:
+            raise ValueError(f"a view of {guard.view_size} numbers does not fit the evidence map {list(shape)}")
+    except (InputError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+        raise BundleError(f"{bundle.manifest.bundle_id}: {GUARD} does not hold what it should ({exc})") from exc
+    return guard
+
+
+def coarse_view(pixels: NDArray[np.uint8], evidence: Floats) -> Floats:
+    """What the distance is measured of, float32 `[F]`: two grids of the picture and the decision's evidence map.
+
+    Shades are means of cells, less their own mean, in units of their own spread: how bright a picture is says nothing
+    of what it shows. Roughness is the logarithm of the mean step between neighbours in a cell.
+    """
+    small = _grey(pixels).resize((GRID * CELL, GRID * CELL), Image.Resampling.BOX, reducing_gap=1.0)
+    levels = np.asarray(small, np.float32)
+    down, across = np.abs(np.diff(levels, axis=0)), np.abs(np.diff(levels, axis=1))
+    steps = _POOL[:-1].T @ down @ _POOL + _POOL.T @ across @ _POOL[:-1]
+    shades = _POOL.T @ levels @ _POOL
+    shades = (shades - shades.mean()) / (shades.std() + 4)  # a blank picture's grain is no pattern
+    return np.concatenate([shades.ravel(), np.log1p(steps).ravel(), evidence[:, :, 0].ravel()], dtype=np.float32)
+
+
+def _grey(pixels: NDArray[np.uint8]) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels).convert("L")
+
+
+def _levels(grey: Image.Image) -> dict[str, float]:
+    """The measures of the rules that go by grey levels alone."""
+    pixels = np.asarray(grey)
+    counts = np.bincount(pixels[::2, ::2].ravel(), minlength=256)
+    share = counts / counts.sum()
+    brightness = float(share @ np.arange(256))
+    steps = float(np.abs(np.diff(pixels[::4].astype(np.int16), axis=1)).mean())
+    return {
+        "blank": -float(np.count_nonzero(counts)),
+        "flat": float(share.max()),
+        "dark": -brightness,
+        "bright": brightness,
+        "smooth": -steps,
+        "grainy": steps,
+    }

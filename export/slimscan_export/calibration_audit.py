@@ -4,7 +4,6 @@ Ranges that come from too few, strange or leaked images give a model that is wor
 it is; other tools fall back to a handful of images, or to random ones, without a word.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,10 @@ from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
 from slimscan_edge.preprocess import PreprocessSpec
-from slimscan_export.calibration import FEWEST
+from slimscan_export.calibration import FEWEST, CalibrationConfig, draw_calibration
+from slimscan_export.compaction import FILE_IDENTIFIER
 from slimscan_train.dataset import LabelledImage
+from slimscan_train.run import Run
 from slimscan_train.split import Split
 
 LEAST_SPREAD = 2.0
@@ -26,26 +27,44 @@ LEAST_LIKENESS = 0.5
 0.25 after it was shrunk to the input's size."""
 
 MOST_SATURATED = 0.01
-"""Share of a tensor's values at an end of its range. Calibration by extremes leaves 1 in 10,000 or fewer there."""
+"""Share of a tensor's values beyond its range. Ranges from the extremes of the images themselves leave none there."""
 
 _IMAGES_RUN = 32
 """Calibration images that saturation is looked for on: each costs some 10 ms with every tensor kept."""
 
-_CLAMPS = {1: (True, False), 3: (True, True)}
-"""Of TFLite's fused activations, which ends of the range they clamp to: RELU the lower, RELU6 both at 0 and 6."""
+_WIDER = 2
+"""So many times as wide a range shows what lies beyond the one there is."""
+
+_KEEP_THE_SCALE = ("PAD", "PADV2", "RESHAPE", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONCATENATION", "STRIDED_SLICE")
+"""Operators whose output must have the scale of their input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saturation:
-    """How much of an int8 tensor lies at an end of its range, where no activation function puts it.
+    """How much of what passes through an int8 tensor lies beyond its range and is cut off.
 
     Attributes:
         tensor: Its name.
-        share: Of its values, the larger of both ends, 0 to 1.
+        share: Of its values, 0 to 1.
     """
 
     tensor: str
     share: float
+
+
+def calibration_pixels(run: Run, config: CalibrationConfig) -> tuple[tuple[LabelledImage, ...], NDArray[np.uint8]]:
+    """Draw a run's calibration images, preprocess them as its model does, and audit them.
+
+    Returns:
+        The images, and their pixels uint8 `[N, H, W, C]`.
+
+    Raises:
+        InputError: As for `audit_calibration`; or the training split has too few images of a class.
+    """
+    images = draw_calibration(run.split, config)
+    pixels, spec = run.pixels(images), run.config.preprocess
+    audit_calibration(images, pixels, run.split, made_with=spec, model_takes=spec)
+    return images, pixels
 
 
 def audit_calibration(
@@ -87,9 +106,9 @@ def audit_calibration(
 def saturation(model: bytes, pixels: NDArray[np.uint8]) -> tuple[Saturation, ...]:
     """Look for int8 tensors whose range is too narrow for what passes through them.
 
-    The model is run without XNNPACK, which would not show the tensors between its operators. An end of the range that
-    is the activation function's own (0 of a ReLU, 6 of a ReLU6) is where values belong and is not counted; neither is
-    the quantised input, whose ends are black and white.
+    A value at the end of a range need not be cut off: an activation function puts many there, and so does a bias where
+    nothing else is. So the model is run with ranges twice as wide, and what then lies beyond the narrower ones is
+    counted. It is run without XNNPACK, which would not show the tensors between its operators.
 
     Args:
         model: An int8 `.tflite` file with one uint8 input.
@@ -100,33 +119,24 @@ def saturation(model: bytes, pixels: NDArray[np.uint8]) -> tuple[Saturation, ...
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    wider, ranges = _widened(model)
     interpreter = Interpreter(
-        model_content=model,
+        model_content=wider,
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    open_ends = {
-        tensor: ends for tensor, ends in _open_ends(model, details).items() if details[tensor]["dtype"] is np.int8
-    }
-    at_ends: Counter[tuple[int, int]] = Counter()
-    values: Counter[int] = Counter()
+    beyond, values = dict.fromkeys(ranges, 0), dict.fromkeys(ranges, 0)
     for image in pixels[:_IMAGES_RUN]:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[np.newaxis])
         interpreter.invoke()
-        for tensor, ends in open_ends.items():
-            found = interpreter.get_tensor(tensor)
+        for tensor, (lowest, highest) in ranges.items():
+            scale, zero_point = details[tensor]["quantization"]
+            found = (interpreter.get_tensor(tensor).astype(np.float64) - zero_point) * scale
             values[tensor] += found.size
-            for end in ends:
-                at_ends[tensor, end] += int((found == end).sum())
-    shares = [
-        Saturation(
-            tensor=details[tensor]["name"],
-            share=max((at_ends[tensor, end] / values[tensor] for end in ends), default=0.0),
-        )
-        for tensor, ends in open_ends.items()
-    ]
+            beyond[tensor] += int(((found < lowest - scale) | (found > highest + scale)).sum())
+    shares = [Saturation(tensor=details[tensor]["name"], share=beyond[tensor] / values[tensor]) for tensor in ranges]
     return tuple(sorted(shares, key=lambda found: -found.share))
 
 
@@ -134,13 +144,13 @@ def require_unsaturated(model: bytes, pixels: NDArray[np.uint8]) -> None:
     """Refuse an int8 model whose ranges cut off what calibration images put through it.
 
     Raises:
-        InputError: More than `MOST_SATURATED` of a tensor lies at an end of its range.
+        InputError: More than `MOST_SATURATED` of a tensor lies beyond its range.
     """
     over = [found for found in saturation(model, pixels) if found.share > MOST_SATURATED]
     if over:
         raise InputError(
             f"{len(over)} int8 tensors saturate on the calibration images: {over[0].share:.1%} of the values of "
-            f"{over[0].tensor} lie at an end of its range, at most {MOST_SATURATED:.0%} may; "
+            f"{over[0].tensor} lie beyond its range, at most {MOST_SATURATED:.0%} may; "
             "calibrate on images like those that the model will see"
         )
 
@@ -197,32 +207,45 @@ def _likeness(grey: NDArray[np.float64]) -> float:
     return float(min(along) / (centred**2).mean())
 
 
-def _open_ends(model: bytes, details: dict[int, Any]) -> dict[int, tuple[int, ...]]:
-    """Of each tensor that an operator makes, the ends of its int8 range that no activation function clamps to."""
+def _widened(model: bytes) -> tuple[bytes, dict[int, tuple[float, float]]]:
+    """The model with every int8 range `_WIDER` times as wide about its middle, and the ranges that it had, by tensor.
+
+    The input keeps its range, which is all grey levels, and so does what only moves it. A bias has the scale of its
+    operator's input times the weights', so that it goes with the input.
+    """
+    import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
-    content = schema.Model.GetRootAs(model, 0)
-    graph = content.Subgraphs(0)
-    found = {}
-    for index in range(graph.OperatorsLength()):
-        operator = graph.Operators(index)
-        if content.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() == schema.BuiltinOperator.QUANTIZE:
+    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    graph = content.subgraphs[0]
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    ranges: dict[int, tuple[float, float]] = {}
+    for operator in graph.operators:
+        kind = names[content.operatorCodes[operator.opcodeIndex].builtinCode]
+        if operator.inputs[0] in ranges:
+            _widen_bias(content, graph, operator)
+        elif kind == "QUANTIZE" or kind in _KEEP_THE_SCALE:
             continue
-        floor, ceiling = _CLAMPS.get(_activation(schema, operator), (False, False))
-        for tensor in operator.OutputsAsNumpy():
-            scale, zero_point = details[tensor]["quantization"]
-            highest = (127 - zero_point) * scale
-            clamped = (floor and zero_point == -128, ceiling and abs(highest - 6.0) < scale)
-            found[int(tensor)] = tuple(end for end, clamp in zip((-128, 127), clamped, strict=True) if not clamp)
-    return found
+        for index in operator.outputs:
+            tensor = graph.tensors[index]
+            if tensor.type == schema.TensorType.INT8:
+                scale, zero_point = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+                ranges[int(index)] = ((-128 - zero_point) * scale, (127 - zero_point) * scale)
+                tensor.quantization.scale = np.array([scale * _WIDER], np.float32)
+                tensor.quantization.zeroPoint = np.array([round(zero_point / _WIDER)], np.int64)
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(content.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output()), ranges
 
 
-def _activation(schema: Any, operator: Any) -> int:
-    """The activation function that an operator has fused, 0 for none."""
-    names = {value: name for name, value in vars(schema.BuiltinOptions).items() if isinstance(value, int)}
-    options: Any = getattr(schema, names[operator.BuiltinOptionsType()], None)
-    if not hasattr(options, "FusedActivationFunction"):
-        return 0
-    table = options()
-    table.Init(operator.BuiltinOptions().Bytes, operator.BuiltinOptions().Pos)
-    return int(table.FusedActivationFunction())
+def _widen_bias(content: Any, graph: Any, operator: Any) -> None:
+    from tensorflow.lite.python.schema_py_generated import BufferT, TensorType
+
+    bias = graph.tensors[operator.inputs[2]] if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
+    if bias is not None and bias.type == TensorType.INT32:
+        whole = np.frombuffer(bytes(content.buffers[bias.buffer].data), "<i4")
+        copy = BufferT()  # another bias may share the one that there is
+        copy.data = np.frombuffer(np.rint(whole / _WIDER).astype("<i4").tobytes(), np.uint8)
+        bias.buffer = len(content.buffers)
+        content.buffers.append(copy)
+        bias.quantization.scale = np.asarray(bias.quantization.scale, np.float32) * np.float32(_WIDER)

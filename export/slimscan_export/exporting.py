@@ -18,8 +18,8 @@ from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.bundling import make_bundle
-from slimscan_export.calibration import CalibrationConfig, draw_calibration
-from slimscan_export.calibration_audit import audit_calibration, require_unsaturated
+from slimscan_export.calibration import CalibrationConfig
+from slimscan_export.calibration_audit import calibration_pixels, require_unsaturated
 from slimscan_export.convert import PRECISIONS, Precision, SavedModel, convert, saved_model
 from slimscan_export.fine_tuning import FineTuneConfig, prune, quantisation_aware, zero_share
 from slimscan_export.gates import Candidate, Shifted, Subgroup, evaluate_gates, in_short, overall
@@ -123,12 +123,8 @@ def export_run(run: Run, config: ExportConfig, note: Callable[[str], None]) -> E
     compressed = _compressed(run, float_model, config, note)
     calibration = None
     if config.quantisation == "ptq":
-        images = draw_calibration(run.split, config.calibration)
+        images, calibration = calibration_pixels(run, config.calibration)
         note(f"calibrating on {len(images)} training images, seed {config.calibration.seed}")
-        calibration = run.pixels(images)
-        audit_calibration(
-            images, calibration, run.split, made_with=run.config.preprocess, model_takes=run.config.preprocess
-        )
     variants = _variants(float_model, compressed, calibration, config, note)
     if calibration is not None:
         require_unsaturated(variants["int8"], calibration)

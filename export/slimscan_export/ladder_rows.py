@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.atomic import write_atomically
-from slimscan_export.calibration import CalibrationConfig, draw_calibration
+from slimscan_export.calibration import CalibrationConfig
+from slimscan_export.calibration_audit import calibration_pixels
 from slimscan_export.convert import Precision, convert, saved_model
 from slimscan_export.ladder_networks import FLOAT, Network, Networks
 from slimscan_train.run import Run
@@ -178,4 +179,4 @@ class Workshop:
 
     @cached_property
     def _calibration_pixels(self) -> NDArray[np.uint8]:
-        return self._run.pixels(draw_calibration(self._run.split, self._calibration))
+        return calibration_pixels(self._run, self._calibration)[1]

@@ -121,7 +121,7 @@ def test_labels_swapped_image_by_image_fail(copy_run, fails):
 def test_classes_swapped_fail_although_both_models_agree(copy_run, fails):
     run = copy_run()
     edit_split(run, lambda table: table["labels"].reverse())
-    assert fails(run) == {"float model's operating point"}
+    assert "float model's operating point" in fails(run)
 
 
 def test_shuffled_weights_fail(copy_run, fails):

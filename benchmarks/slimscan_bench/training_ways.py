@@ -18,7 +18,7 @@ from PIL import Image
 
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_train.augment import AugmentConfig
-from slimscan_train.batches import TrainingSet, epoch_order, training_batches
+from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
 from slimscan_train.config import TrainConfig
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, build_model
 from slimscan_train.phantom import draw_phantom
@@ -66,7 +66,7 @@ class SlimscanTraining:
         losses[-1].numpy()
         return perf_counter() - start
 
-    def _batches(self) -> Iterator[tuple[Any, Any, Any]]:
+    def _batches(self) -> Iterator[Batch]:
         """Those of the next epoch."""
         asked, data, epoch = self._config.fit, self._data, self._epoch
         self._epoch += 1

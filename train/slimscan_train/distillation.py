@@ -70,8 +70,7 @@ class Teacher:
         if not self._models:
             self._models = [tf.function(run.model()) for run in self._runs]
         evidence = [model(pixels, training=False)[1][..., : self._outputs] for model in self._models]
-        mean: NDArray[np.float16] = np.mean(evidence, axis=0, dtype=np.float32).astype(np.float16)
-        return mean
+        return np.asarray(np.mean(evidence, axis=0, dtype=np.float32), np.float16)
 
 
 def teaching_split(runs: Sequence[Run]) -> Split:
@@ -103,7 +102,15 @@ def _require_same_sight(run: Run, config: TrainConfig) -> None:
 def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
     """Of all that the answers depend on: teachers, images and the batches drawn of them."""
     fit = config.fit
-    told = ["evidence", asdict(config.augment), fit.seed, fit.batch, fit.balance, config.model.outputs, len(train.pixels)]
+    told = [
+        "evidence",
+        asdict(config.augment),
+        fit.seed,
+        fit.batch,
+        fit.balance,
+        config.model.outputs,
+        len(train.pixels),
+    ]
     digest = hashlib.sha256(json.dumps(told).encode())
     for run in runs:
         digest.update((run.folder / "model.keras").read_bytes())

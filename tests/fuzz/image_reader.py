@@ -4,6 +4,8 @@ import atheris
 from harness import fuzz
 
 with atheris.instrument_imports(include=["slimscan_edge", "PIL"]):
+    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin  # noqa: F401 - else lazily
+
     from slimscan_edge.errors import ImageError
     from slimscan_edge.preprocess import PreprocessSpec, preprocess
 

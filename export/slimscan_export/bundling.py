@@ -9,6 +9,7 @@ from PIL import Image
 
 from slimscan_edge.bundle import (
     CARD,
+    GUARD,
     MODEL,
     Bundle,
     GateResult,
@@ -22,6 +23,7 @@ from slimscan_edge.golden import EXPECTED, golden_outputs, require_self_test
 from slimscan_edge.interpreter import Interpreter
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_export.convert import output_roles
+from slimscan_export.guarding import fit_guard, guard_json
 from slimscan_export.provenance import INTENDED_USE, tool_versions, training_data
 from slimscan_export.summary import SetSummary
 from slimscan_train.phantom import Subtype, draw_phantom
@@ -31,7 +33,7 @@ from slimscan_train.run import Run
 TEMPLATES = Path(__file__).parent / "templates"
 GOLDEN: tuple[tuple[Subtype, int, int], ...] = (("normal", 236, 204), ("bacteria", 118, 102))
 """Phantom, height and width of each golden image."""
-GOLDEN_STEP = 12
+GOLDEN_STEP = 24
 """Between its grey levels, of 256."""
 
 
@@ -64,6 +66,7 @@ def make_bundle(
 
     Raises:
         BundleError: The name or version is not allowed.
+        InputError: An image that the guard is fitted on can no longer be read.
         InterpreterError: The model does not load here, or does not reproduce its own golden outputs.
     """
     interpreter = Interpreter(model)
@@ -86,6 +89,8 @@ def make_bundle(
     members = {MODEL: model, CARD: _card(manifest, sets).encode(), **_golden_images()}
     answered = Classifier(parse_bundle(pack_bundle(manifest, members), name=manifest.bundle_id))
     expected = {image: golden_outputs(answered, content) for image, content in _golden_images().items()}
+    if guard := fit_guard(run, answered):
+        members[GUARD] = guard_json(guard)
     members[EXPECTED] = (json.dumps(expected) + "\n").encode()
     bundle = parse_bundle(pack_bundle(manifest, members), name=manifest.bundle_id)
     require_self_test(Classifier(bundle))
@@ -93,8 +98,9 @@ def make_bundle(
 
 
 def _golden_images() -> dict[str, bytes]:
-    """A healthy phantom and a diseased one as PNG: one larger than usual inputs and one smaller, so that the self-test
-    sees both ways of resizing. In few grey levels, since a bundle is carried on small cards.
+    """A healthy phantom and a diseased one as PNG, in few grey levels, since a bundle is carried on small cards.
+
+    One is larger than usual inputs and one smaller, so that the self-test sees both ways of resizing.
     """
     images = {}
     for seed, (subtype, height, width) in enumerate(GOLDEN):

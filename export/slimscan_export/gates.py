@@ -145,8 +145,7 @@ def _closest(name: str, passed: Sequence[Gate]) -> GateResult:
     return GateResult(
         name=name,
         verdict="PASS",
-        measured=f"{closest.member}: {closest.measured}"
-        + (f"; {len(passed) - 1} more are further off" if passed[1:] else ""),
+        measured=f"{closest.member}, the closest of {len(passed)}: {closest.measured}",
         allowed=closest.allowed,
     )
 

@@ -428,10 +428,10 @@ def test_in_short_a_family_that_passes_is_one_row_and_what_does_not_stands_alone
     assert short["sensitivity loss by shift"] == GateResult(
         name="sensitivity loss by shift",
         verdict="PASS",
-        measured=f"blur: {blur.measured}; 2 more are further off",
+        measured=f"blur, the closest of 3: {blur.measured}",
         allowed=blur.allowed,
     )
-    assert short["specificity loss by shift"].measured.startswith("darker: ")
+    assert short["specificity loss by shift"].measured.startswith("darker, the closest of 3: ")
     assert overall(short.values()) == overall(evaluate_gates(judged, STRICT)) == "FAIL"
 
 

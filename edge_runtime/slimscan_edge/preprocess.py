@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from slimscan_edge.colour import IN_COLOUR, shows_colours
 from slimscan_edge.errors import ImageError
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
@@ -342,11 +343,15 @@ def _upright(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     """Decode at the reduced size, bring to 8 bits of `L` or `RGB`, and turn as EXIF says."""
     mode = "L" if spec.channels == 1 else "RGB"
     if spec.jpeg_oversample:
-        image.draft(mode, _wanted(spec, _turn(image)))
+        # of a coloured file the chroma too; the luma is the same as alone
+        image.draft("YCbCr" if mode == "L" and image.mode == "RGB" else mode, _wanted(spec, _turn(image)))
     image.load()
     turn = _turn(image)  # no longer what it was if this is TIFF, which Pillow turns by itself
     picture = _reduced(_eight_bits(image, mode), _wanted(spec, turn))
-    return picture if turn is None else picture.transpose(turn)
+    upright = picture if turn is None else picture.transpose(turn)
+    if mode == "L" and shows_colours(image):
+        upright.info[IN_COLOUR] = True
+    return upright
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

@@ -5,7 +5,7 @@ Prints how many inputs ended how, and ends with exit code 1 after a crash, a han
 
     python tests/edge_runtime/bad_input/mutations.py --count 20000
 
-The same seed gives the same inputs; `--keep FOLDER` writes those that ended badly there. `make test` tries 1,200.
+The same seed gives the same inputs; `--keep FOLDER` writes those that ended badly there. `make test` tries 3,000.
 """
 
 import argparse

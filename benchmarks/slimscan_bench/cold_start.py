@@ -6,6 +6,7 @@ of the two is of one machine in one state. "Cold" is the process: files have bee
 page cache.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from time import perf_counter
 
 from slimscan_edge.bundle import Bundle
+from slimscan_edge.cli import BLAS_THREADS
 from slimscan_edge.errors import InterpreterError
 
 _PROGRAMS = Path(__file__).parent / "first_answer"
@@ -98,10 +100,12 @@ def measure_cold_starts(
 def _start(words: list[str]) -> Start:
     # -P: the script's own folder is not searched for modules, for either program.
     command = [sys.executable, "-P", str(_PROGRAMS / words[0]), *words[1:]]
+    # As from a shell: what this process was told at its own start is not handed on.
+    environment = {name: value for name, value in os.environ.items() if name != BLAS_THREADS}
     with tempfile.TemporaryFile("w+") as complaints:
         began = perf_counter()
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
         ) as child:
             assert child.stdout is not None
             answer = child.stdout.readline()

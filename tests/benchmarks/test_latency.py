@@ -14,7 +14,7 @@ from slimscan_bench.latency import Distribution, distribution, measure_latency
 from slimscan_bench.typical_images import TYPICAL, write_typical_images
 from slimscan_edge.bundle import read_bundle
 from slimscan_edge.classifier import Classifier, Finding
-from slimscan_edge.cli import main
+from slimscan_edge.cli import BLAS_THREADS, main
 from slimscan_edge.errors import ImageError, InputError, InterpreterError
 
 BUNDLE = Path(__file__).parents[1] / "golden" / "brightness-1.0.0.slimscan"
@@ -115,6 +115,21 @@ def test_peak_memory_is_the_new_process_own(pictures):
     assert ballast.sum() > 0
     if sys.platform == "linux":
         assert pair.floor.peak_memory_mib < 400
+
+
+def test_fresh_processes_start_as_from_a_shell(pictures, monkeypatch):
+    environments = []
+    start = subprocess.Popen
+
+    def noting(*words, env, **options):
+        environments.append(env)
+        return start(*words, env=env, **options)
+
+    monkeypatch.setenv(BLAS_THREADS, "1")  # as the command line sets it for the measuring process itself
+    monkeypatch.setattr(subprocess, "Popen", noting)
+    measure_cold_starts(read_bundle(BUNDLE), pictures[0], bundle_path=BUNDLE, threads=1, runs=1)
+    assert len(environments) == 4
+    assert all(BLAS_THREADS not in environment and "PATH" in environment for environment in environments)
 
 
 def test_a_process_that_does_not_answer_is_an_error(tmp_path):
@@ -231,7 +246,7 @@ def test_command_needs_base_dependencies_only():
 import sys
 for name in ("scipy", "sklearn", "matplotlib", "tensorflow", "tf_keras", "jinja2", "rich"):
     sys.modules[name] = None  # an import of it fails
-from slimscan_edge.cli import main
+from slimscan_edge.cli import BLAS_THREADS, main
 sys.exit(main(["bench", "--bundle", {str(BUNDLE)!r}, "--repeats", "2", "--warmup", "0", "--cold-starts", "1"]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

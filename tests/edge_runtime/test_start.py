@@ -1,7 +1,9 @@
 """What a fresh process loads before its first answer: on a small device that costs more than the answer."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +49,16 @@ def test_several_images_are_read_ahead(bright_and_dark, golden_bundle_path):
 
 def test_help_loads_neither_numpy_nor_pillow():
     assert {"numpy", "PIL"}.isdisjoint(loaded("--help"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="/proc does not tell a process's threads")
+def test_linear_algebra_starts_no_threads(bright_and_dark, golden_bundle_path):
+    program = (
+        "import os, sys; from slimscan_edge.cli import main; code = main(sys.argv[1:]); "
+        "print(len(os.listdir('/proc/self/task')), file=sys.stderr); sys.exit(code)"
+    )
+    words = [sys.executable, "-c", program, "predict", bright_and_dark[0], "--bundle", str(golden_bundle_path)]
+    environment = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}
+    done = subprocess.run([*words, "--threads", "1"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "1"

@@ -44,7 +44,7 @@ MEMORY_BYTES = 512 * 2**20
 """Default limit. Pictures of 32 megapixels were seen to need 256 to 448 MiB, grey JPEG 2000 of 16 bits in DICOM nearly
 512; only JPEG 2000 and lossless JPEG in colour need more, up to 1024, and are refused when they are that large."""
 SECONDS = 60.0
-"""Default limit, of the clock on the wall."""
+"""Default limit, of the clock on the wall. JPEG 2000 takes longest: 4 s for 32 grey megapixels on one x86 core."""
 START_SECONDS = 60.0
 
 _REQUEST = struct.Struct("<II")  # lengths of the specification (JSON) and of the file, which follow

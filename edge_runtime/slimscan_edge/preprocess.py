@@ -348,7 +348,10 @@ def _upright(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     image.load()
     turn = _turn(image)  # no longer what it was if this is TIFF, which Pillow turns by itself
     picture = _reduced(_eight_bits(image, mode), _wanted(spec, turn))
-    upright = picture if turn is None else picture.transpose(turn)
+    upright = picture
+    if turn is not None:
+        upright = picture.transpose(turn)
+        upright.info = {}  # which still says how it lay
     if mode == "L" and shows_colours(image):
         upright.info[IN_COLOUR] = True
     return upright

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from slimscan_edge import isolate
+from slimscan_edge.colour import IN_COLOUR
 from slimscan_edge.errors import ImageError, MachineError
 from slimscan_edge.isolate import IsolatedDecoder
 from slimscan_edge.preprocess import PreprocessSpec, decode
@@ -140,8 +141,11 @@ def test_what_the_child_says_is_not_trusted_to_be_one_line(obedient):
 
 def test_what_is_true_of_a_picture_comes_with_it(decoder, obedient, encode):
     assert obedient.decode(b"mark", SPEC).info == {"one": True, "2": True}
-    progressive = encode(np.zeros((8, 8), np.uint8), "JPEG", progressive=True)
-    assert decoder.decode(progressive, SPEC).info.keys() <= decode(progressive, SPEC).info.keys()
+    grey, coloured = Image.new("RGB", (40, 40), (90, 90, 90)), Image.new("RGB", (40, 40), (200, 30, 30))
+    coloured.paste((30, 30, 200), (0, 0, 20, 40))
+    assert decoder.decode(encode(grey, "PNG"), SPEC).info == {}
+    assert decoder.decode(encode(coloured, "PNG"), SPEC).info == {IN_COLOUR: True}
+    assert decode(encode(coloured, "PNG"), SPEC).info[IN_COLOUR] is True
 
 
 def test_a_picture_that_needs_too_much_memory_is_refused_and_a_smaller_one_is_not(encode):

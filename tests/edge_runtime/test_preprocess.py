@@ -265,9 +265,12 @@ def test_reducing_takes_the_mean_of_blocks(encode):
     assert np.asarray(decoded)[0, :2].tolist() == [75, 0]
 
 
-def test_what_was_decoded_once_comes_back_as_it_is(encode):
-    spec = PreprocessSpec(height=8, width=8)
-    once = decode(encode(np.arange(64 * 96, dtype=np.uint8).reshape(64, 96), "PNG"), spec)
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_what_was_decoded_once_comes_back_as_it_is(encode, file_format, orientation):
+    spec, exif = PreprocessSpec(height=8, width=8), Image.Exif()
+    exif[0x0112] = orientation
+    once = decode(encode(np.arange(64 * 96, dtype=np.uint8).reshape(64, 96), file_format, exif=exif), spec)
     assert (np.asarray(decode(once, spec)) == np.asarray(once)).all()
 
 

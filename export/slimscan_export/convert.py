@@ -49,16 +49,12 @@ def saved_model(model: Any, *, quantisation_aware: bool = False) -> Iterator[Sav
 
     shape = (1, *model.input_shape[1:])
 
-    class Exported(tf.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
     def answer(normalised: Any) -> dict[str, Any]:
         logits, evidence = model(normalised, training=False)
         return {"evidence": evidence, "logits": logits}
 
-    module = Exported()
+    module = tf.Module()
+    module.weights = model.variables  # not the model: the functions of each layer would be saved too, and loaded again
     signatures = {
         "pixels": tf.function(
             lambda pixels: answer(normalise_pixels(pixels)), input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")]

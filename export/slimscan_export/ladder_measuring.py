@@ -94,9 +94,11 @@ def climb(
     folder = evidence / "ladder"
     recipes = with_references(asked.rows)
     networks = Networks(run, TrainingConfig(tuning=config.tuning, recovery=asked.recovery), folder, note)
-    made = Workshop(run, networks, config.calibration, folder, note).make(recipes)
+    workshop = Workshop(run, networks, config.calibration, folder, note)
     judge = _Judge(run, config, networks, folder, note)
-    judgements = {recipe.name: judge(made[recipe.name]) for recipe in recipes}
+    made, judgements = {}, {}
+    for one in workshop.make(recipes):  # float32 is judged before any training: what is amiss with the run shows early
+        made[one.recipe.name], judgements[one.recipe.name] = one, judge(one)
     note(f"timing {len(recipes)} rows in turn, {ROUNDS} rounds")
     latencies = time_in_turn({name: one.model for name, one in made.items()})
     ladder = Ladder(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slimscan_edge.atomic import write_atomically
 from slimscan_export.calibration import CalibrationConfig
-from slimscan_export.calibration_audit import calibration_pixels
+from slimscan_export.calibration_audit import calibration_pixels, require_unsaturated
 from slimscan_export.convert import Precision, convert, saved_model
 from slimscan_export.ladder_networks import FLOAT, Network, Networks
 from slimscan_train.run import Run
@@ -114,20 +114,20 @@ class Workshop:
         self._run, self._networks, self._calibration = run, networks, calibration
         self._folder, self._note = folder, note
 
-    def make(self, recipes: Sequence[Recipe]) -> dict[str, Made]:
-        """The files of some rows, by name and in their order; rows of one network share its SavedModel.
+    def make(self, recipes: Sequence[Recipe]) -> Iterator[Made]:
+        """The files of some rows, each as soon as it is there; rows of one network share its SavedModel.
 
         Raises:
-            InputError: The run's images are gone or too few, or the folder cannot be written.
+            InputError: The run's images are gone, too few or not fit to calibrate on, or the folder cannot be written.
         """
-        made = {recipe.name: kept for recipe in recipes if (kept := self._read(recipe))}
         by_network: dict[Network, list[Recipe]] = {}
         for recipe in recipes:
-            if recipe.name not in made:
+            if kept := self._read(recipe):
+                yield kept
+            else:
                 by_network.setdefault(recipe.network, []).append(recipe)
         for network, members in by_network.items():
-            made |= {one.recipe.name: one for one in self._convert(network, members)}
-        return {recipe.name: made[recipe.name] for recipe in recipes}
+            yield from self._convert(network, members)
 
     def _convert(self, network: Network, recipes: Sequence[Recipe]) -> Iterator[Made]:
         start = perf_counter()
@@ -135,10 +135,13 @@ class Workshop:
         training_s = perf_counter() - start if network != FLOAT else 0.0
         with saved_model(model, quantisation_aware=network.aware) as saved:
             for recipe in recipes:
-                calibration = self._calibration_pixels if recipe.precision in ("int8", "int16x8") else None
+                calibrated = recipe.precision in ("int8", "int16x8") and not network.aware
+                pixels = self._calibration_pixels if calibrated else None
                 start = perf_counter()
-                file = convert(saved, recipe.precision, calibration)
+                file = convert(saved, recipe.precision, pixels)
                 seconds = round(perf_counter() - start, 1)
+                if pixels is not None and recipe.precision == "int8":
+                    require_unsaturated(file, pixels)
                 self._note(f"{recipe.name}: {len(file):,} bytes, converted in {seconds} s")
                 made = Made(recipe=recipe, model=file, training_s=round(training_s, 1), conversion_s=seconds)
                 self._write(made)

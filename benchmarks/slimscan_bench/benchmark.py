@@ -14,9 +14,10 @@ from slimscan_bench.instructions import Instructions
 from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
 from slimscan_bench.scaling import ThreadFigures, ThreadRun, thread_figures
 from slimscan_bench.side_by_side import Answer, Clock, Ratio, p50_ratio, share_decided_otherwise
+from slimscan_bench.validity import MIN_ROUNDS_FOR_SPREAD, reasons_invalid, round_medians
 from slimscan_edge.preprocess import read_header
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MOST_LISTED = 5
 """Images named in the report for people."""
 LARGE_FROM_PIXELS = 1_000_000
@@ -158,7 +159,15 @@ class Benchmark:
     @property
     def concerns(self) -> tuple[str, ...]:
         """Reasons to doubt the figures."""
-        return concerns_between(self.environment, self.environment_after)
+        rounds = len({sample.round for sample in self.samples})
+        few = (f"{rounds} rounds do not tell how far times spread; measure {MIN_ROUNDS_FOR_SPREAD} or more",)
+        found = concerns_between(self.environment, self.environment_after)
+        return (*found, *(few if rounds < MIN_ROUNDS_FOR_SPREAD else ()))
+
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Reasons why the figures are worth nothing; none for a valid run."""
+        return reasons_invalid(self.environment, self.environment_after, round_medians(self.samples))
 
     def to_table(self) -> dict[str, Any]:
         """Plain values for JSON: `schema_version`, every field, and under `summary` what is computed from them."""
@@ -179,6 +188,7 @@ class Benchmark:
             *self._cold_start_lines(),
             *self._bound_lines(),
             *(f"caution: {concern}" for concern in self.concerns),
+            *(f"INVALID: {reason}" for reason in self.invalid),
         ]
 
     def _headings(self) -> list[str]:
@@ -269,6 +279,8 @@ class Benchmark:
     def _summary(self) -> dict[str, Any]:
         summary: dict[str, Any] = {
             "bootstrap_seed": BOOTSTRAP_SEED,
+            "valid": not self.invalid,
+            "invalid": self.invalid,
             "concerns": self.concerns,
             "stages_ms": {name: _figures(self.stage(name)) for name in STAGES},
             "ratios": {

@@ -38,6 +38,8 @@ class Environment:
         cores: Cores of the machine.
         usable_cores: Cores that this process may run on.
         governor: Frequency governor of the first core.
+        frequency_policies: What each core's clock may do: its governor and limits ("ondemand 600-1500 MHz").
+        boost: Whether the clock may rise above its nominal rate.
         frequencies_mhz: Clock of each core at this moment.
         max_frequency_mhz: Highest clock of the first core.
         temperature_c: Hottest thermal zone, degrees Celsius.
@@ -51,6 +53,7 @@ class Environment:
         pillow: Version.
         libjpeg_turbo: Version that Pillow decodes with; None when it decodes with another libjpeg.
         interpreter: Package and version that runs the model.
+        delegate: What computes the operators inside it ("XNNPACK").
     """
 
     board: str | None
@@ -60,6 +63,8 @@ class Environment:
     cores: int | None
     usable_cores: int | None
     governor: str | None
+    frequency_policies: tuple[str, ...] | None
+    boost: bool | None
     frequencies_mhz: tuple[float, ...] | None
     max_frequency_mhz: float | None
     temperature_c: float | None
@@ -73,6 +78,7 @@ class Environment:
     pillow: str
     libjpeg_turbo: str | None
     interpreter: str
+    delegate: str | None
 
     @property
     def throttling(self) -> tuple[str, ...]:
@@ -91,11 +97,12 @@ class Environment:
         return tuple(found)
 
 
-def read_environment(*, interpreter: str, root: Path = Path("/")) -> Environment:
+def read_environment(*, interpreter: str, delegate: str | None = None, root: Path = Path("/")) -> Environment:
     """Ask the machine what it is and how it is.
 
     Args:
         interpreter: `slimscan_edge.interpreter.Interpreter.backend` of the model that is measured.
+        delegate: What computes the operators inside it, where it is known.
         root: Where `/proc` and `/sys` are.
     """
     import numpy
@@ -112,6 +119,8 @@ def read_environment(*, interpreter: str, root: Path = Path("/")) -> Environment
         cores=os.cpu_count(),
         usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         governor=_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        frequency_policies=_frequency_policies(root),
+        boost=_boost(root),
         frequencies_mhz=_frequencies(root),
         max_frequency_mhz=_scaled(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", 1e-3),
         temperature_c=_temperature(root),
@@ -125,11 +134,15 @@ def read_environment(*, interpreter: str, root: Path = Path("/")) -> Environment
         pillow=PIL.__version__,
         libjpeg_turbo=features.version_feature("libjpeg_turbo") if features.check_feature("libjpeg_turbo") else None,
         interpreter=interpreter,
+        delegate=delegate,
     )
 
 
 def concerns_between(before: Environment, after: Environment) -> tuple[str, ...]:
-    """Reasons to doubt what was measured in between. The load afterwards is our own; throttling afterwards counts."""
+    """Reasons to doubt what was measured in between. The load afterwards is our own; throttling afterwards counts.
+
+    What makes a measurement worthless is told by `slimscan_bench.validity`.
+    """
     throttled = set(after.throttling) - set(before.throttling)
     return (*before.concerns, *(f"while measuring: {words}" for words in sorted(throttled)))
 
@@ -172,6 +185,24 @@ def _frequencies(root: Path) -> tuple[float, ...] | None:
     files = sorted(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
     values = [_scaled(file, 1e-3) for file in files]  # kHz
     return tuple(value for value in values if value is not None) or None
+
+
+def _frequency_policies(root: Path) -> tuple[str, ...] | None:
+    policies = []
+    for folder in sorted(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq")):
+        governor = _text(folder / "scaling_governor") or "unknown"
+        low, high = (_scaled(folder / f"scaling_{end}_freq", 1e-3) for end in ("min", "max"))  # kHz
+        limits = "" if low is None or high is None else f" {low:.0f}-{high:.0f} MHz"
+        policies.append(f"{governor}{limits}")
+    return tuple(policies) or None
+
+
+def _boost(root: Path) -> bool | None:
+    no_turbo = _text(root / "sys/devices/system/cpu/intel_pstate/no_turbo")
+    boost = _text(root / "sys/devices/system/cpu/cpufreq/boost")
+    if no_turbo in ("0", "1"):
+        return no_turbo == "0"
+    return boost == "1" if boost in ("0", "1") else None
 
 
 def _temperature(root: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from time import perf_counter, process_time
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_bench.bootstrap import Interval, clustered_interval
+from slimscan_bench.calibration import spin
 from slimscan_bench.ways import Way
 from slimscan_edge.classifier import Classifier, Finding, Timings
 from slimscan_edge.errors import InputError
@@ -44,6 +46,7 @@ class Sample:
         round: Which of the rounds over all images, from 0.
         timings: Milliseconds of each stage.
         taken: The whole of it, as the other ways were timed.
+        calibration: The fixed work of `slimscan_bench.calibration`, right after.
         others: The same of each other way.
     """
 
@@ -51,6 +54,7 @@ class Sample:
     round: int
     timings: Timings
     taken: Taken
+    calibration: Taken
     others: Mapping[str, Taken] = field(default_factory=dict)
 
 
@@ -141,6 +145,7 @@ def measure_latency(
     for count in range(warmup + repeats):
         for index, path in enumerate(images):
             finding, taken = _take_turns(everyone, orders[(count + index) % len(orders)], path)
+            _, calibration = _timed(spin)
             if finding.decision == "rejected":
                 raise InputError(
                     f"{path} is rejected ({finding.reason}), so it takes no time; give images that are not"
@@ -149,7 +154,12 @@ def measure_latency(
                 others = {name: taken[name] for name in ways or {}}
                 samples.append(
                     Sample(
-                        image=index, round=count - warmup, timings=finding.timings, taken=taken[_OURS], others=others
+                        image=index,
+                        round=count - warmup,
+                        timings=finding.timings,
+                        taken=taken[_OURS],
+                        calibration=calibration,
+                        others=others,
                     )
                 )
         progress(count + 1)
@@ -162,12 +172,16 @@ def _take_turns(
     """Our finding, and what each way took."""
     answers, taken = {}, {}
     for name in order:
-        cpu, wall = process_time(), perf_counter()
-        answers[name] = ways[name](path)
-        wall_ms, cpu_ms = (perf_counter() - wall) * 1e3, (process_time() - cpu) * 1e3
-        taken[name] = Taken(wall_ms=wall_ms, cpu_ms=cpu_ms)
+        answers[name], taken[name] = _timed(partial(ways[name], path))
     finding: Finding = answers[_OURS]
     return finding, taken
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, Taken]:
+    cpu, wall = process_time(), perf_counter()
+    result = work()
+    wall_ms, cpu_ms = (perf_counter() - wall) * 1e3, (process_time() - cpu) * 1e3
+    return result, Taken(wall_ms=wall_ms, cpu_ms=cpu_ms)
 
 
 def distribution(samples: Sequence[Sample], stage: str, *, image: int | None = None) -> Distribution:

@@ -49,8 +49,17 @@ class Plan:
     cold_starts: int
 
 
-def measure(classifier: Classifier, images: Sequence[Path], plan: Plan, *, progress: Progress) -> Benchmark:
+def measure(
+    classifier: Classifier, images: Sequence[Path], plan: Plan, *, progress: Progress, root: Path = Path("/")
+) -> Benchmark:
     """Measure what a plan asks for; images that the bundle rejects are left out.
+
+    Args:
+        classifier: Ready to answer.
+        images: Readable image files.
+        plan: What to measure.
+        progress: Told what is counted and how far it is.
+        root: Where `/proc` and `/sys` are.
 
     Raises:
         InputError: The bundle rejects all images.
@@ -60,7 +69,9 @@ def measure(classifier: Classifier, images: Sequence[Path], plan: Plan, *, progr
     """
     bundle, interpreter = classifier.bundle, classifier.interpreter
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    before = read_environment(interpreter=interpreter.backend)
+    delegate = "XNNPACK" if interpreter.runs_xnnpack else "none: TFLite's own kernels"
+    state = partial(read_environment, interpreter=interpreter.backend, delegate=delegate, root=root)
+    before = state()
     ways = {name: WAYS[name](classifier) for name in plan.against}
     answered = list(zip(images, answer_each(classifier, ways, images), strict=True))
     paths = [path for path, answer in answered if answer.decision != "rejected"]
@@ -111,5 +122,5 @@ def measure(classifier: Classifier, images: Sequence[Path], plan: Plan, *, progr
         instructions=instructions,
         largest_starts=start(largest, threads=interpreter.threads, runs=min(1, plan.cold_starts)),
         environment=before,
-        environment_after=read_environment(interpreter=interpreter.backend),
+        environment_after=state(),
     )

@@ -43,6 +43,7 @@ def planted(*, ours=1.0, plain=2.0, floor=1.0, cold=1.2, memory=50.0, largest=50
             round=r,
             timings=timings,
             taken=taken(ours * (1 + i)),
+            calibration=taken(1.0),
             others={"plain": taken(plain * (1 + i)), "floor": taken(floor * (1 + i))},
         )
         for r in range(4)
@@ -159,3 +160,16 @@ def test_without_a_check_the_bounds_are_shown_but_do_not_decide(monkeypatch, cap
     monkeypatch.setattr(measuring, "measure", lambda *_, **__: planted(ours=1.5))
     assert main(["bench", "--bundle", str(golden_bundle_path), "--against", "plain"]) == 0
     assert "FAIL" in capsys.readouterr().out
+
+
+def test_an_invalid_run_ends_with_its_own_exit_code_whatever_it_found(
+    monkeypatch, capsys, golden_bundle_path, tmp_path
+):
+    throttled = dataclasses.replace(HERE, throttled_flags=0x40004)
+    benchmark = dataclasses.replace(planted(ours=1.5), environment_after=throttled)
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: benchmark)
+    out = tmp_path / "benchmark.json"
+    for options in ([], ["--check"], ["--json"]):
+        assert main(["bench", "--bundle", str(golden_bundle_path), "--out", str(out), *options]) == 3
+        assert "INVALID: the board reports throttled now, after the measurement" in capsys.readouterr().err
+        assert json.loads(out.read_text())["summary"]["valid"] is False

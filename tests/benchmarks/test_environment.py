@@ -41,7 +41,10 @@ def test_reads_a_raspberry_pi(tmp_path):
             "proc/meminfo": "MemTotal:        1915904 kB\nMemAvailable:    1572864 kB\n",
             "proc/device-tree/model": "Raspberry Pi 4 Model B Rev 1.1\0",
             f"{cpu}0/cpufreq/scaling_governor": "ondemand\n",
+            f"{cpu}0/cpufreq/scaling_min_freq": "600000\n",
+            f"{cpu}0/cpufreq/scaling_max_freq": "1500000\n",
             f"{cpu}0/cpufreq/scaling_cur_freq": "600000\n",
+            f"{cpu}1/cpufreq/scaling_governor": "powersave\n",
             f"{cpu}1/cpufreq/scaling_cur_freq": "1500000\n",
             f"{cpu}0/cpufreq/cpuinfo_max_freq": "1500000\n",
             "sys/class/thermal/thermal_zone0/temp": "48199\n",
@@ -52,6 +55,8 @@ def test_reads_a_raspberry_pi(tmp_path):
     assert pi.cpu_model == "Raspberry Pi 4 Model B Rev 1.1"
     assert pi.cpu_features == ("asimd",)
     assert pi.governor == "ondemand"
+    assert pi.frequency_policies == ("ondemand 600-1500 MHz", "powersave")
+    assert pi.boost is None
     assert pi.frequencies_mhz == (600.0, 1500.0)
     assert pi.max_frequency_mhz == 1500.0
     assert pi.temperature_c == pytest.approx(48.199)
@@ -73,9 +78,30 @@ def test_reads_a_pc(tmp_path):
     assert pc.cpu_features == ("sse4_2", "avx", "avx2", "fma", "avx512f")
 
 
+@pytest.mark.parametrize(
+    ("files", "boost"),
+    [
+        ({"cpufreq/boost": "1\n"}, True),
+        ({"cpufreq/boost": "0\n"}, False),
+        ({"intel_pstate/no_turbo": "0\n"}, True),
+        ({"intel_pstate/no_turbo": "1\n", "cpufreq/boost": "1\n"}, False),
+    ],
+)
+def test_reads_whether_the_clock_may_rise_above_its_rate(tmp_path, files, boost):
+    assert machine(tmp_path, {f"sys/devices/system/cpu/{name}": text for name, text in files.items()}).boost is boost
+
+
 def test_what_a_machine_does_not_tell_is_none(tmp_path):
     bare = machine(tmp_path, {"sys/class/thermal/thermal_zone0/temp": "no number"})
-    for name in ("board", "cpu_model", "governor", "frequencies_mhz", "max_frequency_mhz", "temperature_c"):
+    for name in (
+        "board",
+        "cpu_model",
+        "governor",
+        "frequency_policies",
+        "frequencies_mhz",
+        "temperature_c",
+        "delegate",
+    ):
         assert getattr(bare, name) is None
     assert bare.memory_total_mib is None
     assert bare.cpu_features == ()

@@ -156,7 +156,7 @@ def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     assert printed.count("\n") == 1
     record = json.loads(printed)
     assert record == json.loads(out.read_text())
-    assert record["schema_version"] == 2
+    assert record["schema_version"] == 3
     assert record["bundle_id"] == "brightness-1.0.0"
     assert record["bundle_sha256"] == read_bundle(BUNDLE).sha256
     assert record["bundle_size_bytes"] == BUNDLE.stat().st_size

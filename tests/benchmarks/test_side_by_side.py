@@ -18,7 +18,14 @@ def taken(wall_ms):
 def samples(ours, other):
     """Samples of tables of milliseconds `[rounds, images]`."""
     return tuple(
-        Sample(image=i, round=r, timings=TIMINGS, taken=taken(ours[r][i]), others={"other": taken(other[r][i])})
+        Sample(
+            image=i,
+            round=r,
+            timings=TIMINGS,
+            taken=taken(ours[r][i]),
+            calibration=taken(1.0),
+            others={"other": taken(other[r][i])},
+        )
         for r in range(len(ours))
         for i in range(len(ours[0]))
     )

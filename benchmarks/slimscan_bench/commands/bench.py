@@ -33,8 +33,10 @@ the same loaded network, and counts the same decisions: plain (decode in full, c
 quantise, invoke) or floor (decode reduced, resize, invoke, nothing else). --check holds the figures to the project's
 bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain to tell (INCONCLUSIVE, exit code 3).
 --instructions counts what valgrind sees a processor without AVX-512 do for an image of median size, which comes out the
-same on a busy machine. With --training (needs the train extra) no bundle is run: epochs of the bare training step, of
-the input pipeline, of both and of plain Keras are timed in turn. Close other programs first.
+same on a busy machine. A run in which the board throttled, its frequency policy changed, or one round in ten took a
+quarter longer than the median round is marked INVALID, and the exit code is 3. With --training (needs the train extra)
+no bundle is run: epochs of the bare training step, of the input pipeline, of both and of plain Keras are timed in turn.
+Close other programs first.
 """
 _ANSWERS_ONLY = (
     "images",
@@ -93,14 +95,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print a table or a JSON line, and write the record if a file is given; 1 or 3 when a check fails."""
+    """Measure, print a table or a JSON line, and write the record if a file is given.
+
+    Returns:
+        3 for an invalid run, whatever it found; else 1 or 3 when a check fails or cannot tell.
+    """
     _settle(arguments)
     if arguments.training:
         _report(_measure_training(arguments), arguments)
         return EXIT_DONE
     record = _measure_answers(arguments)
     _report(record, arguments)
-    return _checked(record.bounds) if arguments.check else EXIT_DONE
+    checked = _checked(record.bounds) if arguments.check else EXIT_DONE
+    for reason in record.invalid:
+        print(f"slimscan bench: INVALID: {reason}", file=sys.stderr)
+    return EXIT_GATE_INCONCLUSIVE if record.invalid else checked
 
 
 def _report(record: _Record, arguments: argparse.Namespace) -> None:

@@ -100,6 +100,11 @@ def p50_ratio(samples: Sequence[Sample], way: str, *, images: Sequence[int], clo
         InputError: An image was not measured in every round.
     """
     ours, other = (_table(samples, name, images, clock) for name in (None, way))
+    return paired_ratio(ours, other)
+
+
+def paired_ratio(ours: NDArray[np.float64], other: NDArray[np.float64]) -> Ratio:
+    """As `p50_ratio`, of milliseconds `[rounds, images]` that were taken in turn."""
     return Ratio(
         ours_p50_ms=float(np.median(ours)), other_p50_ms=float(np.median(other)), interval=_interval(ours, other)
     )

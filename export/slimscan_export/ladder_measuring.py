@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_bench.environment import read_environment
+from slimscan_bench.macs import tflite_macs, tflite_sparsity
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.bundle import GateResult, Verdict
 from slimscan_edge.errors import SlimscanError
@@ -25,7 +26,6 @@ from slimscan_export.gates import in_short
 from slimscan_export.ladder import CARRIED, PICK_RULE, Answers, Ladder, Row
 from slimscan_export.ladder_networks import FLOAT, RECOVERY, Networks, TrainingConfig
 from slimscan_export.ladder_rows import RECIPES, Made, Recipe, Workshop, with_references
-from slimscan_export.macs import tflite_macs, tflite_sparsity
 from slimscan_export.micro import arena_bytes
 from slimscan_export.summary import split_pair
 from slimscan_train.run import Run

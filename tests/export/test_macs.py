@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slimscan_bench import macs
+from slimscan_bench.macs import tflite_macs, tflite_sparsity
 from slimscan_edge.errors import InputError
-from slimscan_export import macs
-from slimscan_export.macs import keras_macs, tflite_macs, tflite_sparsity
+from slimscan_export.macs import keras_macs
 
 
 @pytest.fixture(scope="module")

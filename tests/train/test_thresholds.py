@@ -80,6 +80,13 @@ def test_the_specificity_of_the_first_set_goes_first(specificity: float, thresho
     assert lowest_threshold([scored(), other], 0.8, specificity) == pytest.approx(threshold)
 
 
+def test_the_sensitivity_is_kept_wherever_the_specificity_leaves_room_for_it() -> None:
+    """Between the last negative to be cleared and the next score there is room for a threshold that keeps both."""
+    first = scored(np.array([0.0, 4.0, 5.0]), np.array([False, True, True]))
+    other = scored(np.array([1.0, 0.5, 6.0]), np.array([True, False, True]))
+    assert lowest_threshold([first, other], 1.0, 1.0) == pytest.approx(0.75)
+
+
 @given(
     scores=st.lists(st.tuples(st.floats(-50, 50), st.booleans()), min_size=2, max_size=60),
     shift=st.floats(-5, 5),

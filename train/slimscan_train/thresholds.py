@@ -57,7 +57,10 @@ def lowest_threshold(sets: Sequence[ScoredSet], target_sensitivity: float, least
         least_specificity: To keep on the first, 0 to 1; where both cannot be, this one is kept.
     """
     asked = min(threshold_at_sensitivity(s.logits, s.positive, target_sensitivity) for s in sets if s.positive.any())
-    return max(asked, _threshold_at_specificity(sets[0], least_specificity))
+    negatives = sets[0].logits[~sets[0].positive]
+    if not len(negatives) or np.mean(negatives < asked) >= least_specificity - 1e-9:
+        return asked
+    return _threshold_at_specificity(sets[0], least_specificity)
 
 
 def threshold_interval(

@@ -31,8 +31,7 @@ GRID, CELL = 8, 8
 """Cells on each side of the two grids of the coarse view, and pixels on each side of a cell."""
 _GRIDS = 2 * GRID**2
 _ALL_LEVELS = np.arange(256)
-_POOL = np.kron(np.eye(GRID), np.full((CELL, 1), 1 / CELL)).astype(np.float32)
-"""`[pixels, cells]`: `_POOL.T @ pixels @ _POOL` is the mean of each cell."""
+_SIDE = GRID * CELL
 
 REASONS: Mapping[str, str] = {
     "colour": "is a picture in colour, not an X-ray",
@@ -101,16 +100,18 @@ class Guard:
         table: Floats = rows * np.array(record.scales, np.float32)[:, np.newaxis]
         if table.shape[1] <= _GRIDS:
             raise ValueError(f"a view of {table.shape[1]} numbers is too short")
-        self._mean, self._inverse_spread = table[:2]
-        self._components = np.ascontiguousarray(table[2:].T)
-        self._places, self._factors = _changes(len(self._mean))
-        # c^2 / variance + (|z|^2 - c^2) / rest = |z|^2 / rest + c^2 (1 / variance - 1 / rest)
-        self._gains = (1 / np.array(record.variances) - 1 / record.rest_variance).astype(np.float32)
-
-    @property
-    def view_size(self) -> int:
+        self.view_size = table.shape[1]
         """Numbers in a coarse view."""
-        return len(self._mean)
+        mean, inverse_spread = table[:2]
+        self._components = np.ascontiguousarray(table[2:].T)
+        self._places, signs = _changes(self.view_size)
+        # z = (signs * view[places] - mean) / spread = scales * view[places] - offsets, all [6, F]
+        self._scales, self._offsets = signs * inverse_spread, np.tile(mean * inverse_spread, (len(signs), 1))
+        for changed in (self._scales[1:], self._offsets[1:]):
+            changed[:, _GRIDS:] = 0  # a changed picture's evidence is not known: it is taken for the mean
+        # c^2 / variance + (|z|^2 - c^2) / rest = |z|^2 / rest + c^2 (1 / variance - 1 / rest)
+        self._rests = np.full(self.view_size, 1 / record.rest_variance, np.float32)
+        self._gains = (1 / np.array(record.variances) - 1 / record.rest_variance).astype(np.float32)
 
     def reject(self, picture: Image.Image, pixels: NDArray[np.uint8], evidence: Floats) -> str:
         """Why a picture is rejected: the end of a sentence that begins with its name; empty if it is not.
@@ -138,26 +139,30 @@ class Guard:
             pixels: uint8 `[H, W, C]`.
             evidence: float32 `[h, w, K]`.
         """
-        return {**_levels(np.asarray(_grey(pixels))), **self._distances(coarse_view(pixels, evidence))}
+        grey = _grey(pixels)
+        return {**_levels(grey), **self._distances(_view_of_grey(grey, evidence))}
 
     def _distances(self, view: Floats) -> dict[str, float]:
         """`unlike`: the distance; `turned` and `negative`: evidence apart, it over that of the picture changed so.
 
         Of these two the one that is farther is 0, and both are where the changed picture would be too far as well.
         """
-        views = view[self._places] * self._factors
-        views[1:, _GRIDS:] = self._mean[_GRIDS:]
-        distance, as_is, *turned, negative = self._distance(views).tolist()
+        distance, as_is, *turned, negative = self._distance(view).tolist()
         otherwise = {"turned": min(turned), "negative": negative}
         nearest = min(self.record.limits["unlike"], *otherwise.values())
         measures = {rule: as_is / max(far, 1e-6) if far <= nearest else 0.0 for rule, far in otherwise.items()}
         return {"unlike": distance, **measures}
 
-    def _distance(self, views: Floats) -> Floats:
-        """Squared distance of coarse views, float32 `[N, F]`, from the training X-rays, in spreads."""
-        z = (views - self._mean) * self._inverse_spread
-        distances: Floats = np.einsum("ij,ij->i", z, z) / self.record.rest_variance
-        distances += np.square(z @ self._components) @ self._gains
+    def _distance(self, view: Floats) -> Floats:
+        """Squared distances of a coarse view `[F]` from the training X-rays, in spreads.
+
+        Returns:
+            `[6]`: of the view; and, evidence apart, of the view as it is, on its other sides, and as a negative.
+        """
+        z = view[self._places]
+        z *= self._scales
+        z -= self._offsets
+        distances: Floats = np.square(z) @ self._rests + np.square(z @ self._components) @ self._gains
         return distances
 
 
@@ -184,30 +189,47 @@ def coarse_view(pixels: NDArray[np.uint8], evidence: Floats) -> Floats:
 
     Shades are means of cells, less their own mean, in units of their own spread: how bright a picture is says nothing
     of what it shows. Roughness is the logarithm of the mean step between neighbours in a cell.
+
+    Args:
+        pixels: uint8 `[H, W, C]`.
+        evidence: float32 `[h, w, K]`.
     """
-    small = _grey(pixels).resize((GRID * CELL, GRID * CELL), Image.Resampling.BOX, reducing_gap=1.0)
-    levels = np.asarray(small).astype(np.float32)
-    down, across = np.abs(levels[1:] - levels[:-1]), np.abs(levels[:, 1:] - levels[:, :-1])
-    steps = _POOL[:-1].T @ down @ _POOL + _POOL.T @ across @ _POOL[:-1]
-    shades = _POOL.T @ levels @ _POOL
-    shades -= shades.mean()
-    shades /= math.sqrt(np.vdot(shades, shades) / shades.size) + 4  # a blank picture's grain is no pattern
-    return np.concatenate([shades.ravel(), np.log1p(steps).ravel(), evidence[:, :, 0].ravel()], dtype=np.float32)
+    return _view_of_grey(_grey(pixels), evidence)
 
 
-def _grey(pixels: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(pixels[:, :, 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels).convert("L")
+def _view_of_grey(grey: NDArray[np.uint8], evidence: Floats) -> Floats:
+    picture = Image.frombuffer("L", grey.shape[::-1], np.ascontiguousarray(grey), "raw", "L", 0, 1)
+    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=1.0)
+    levels = np.zeros((_SIDE, 3, _SIDE), np.float32)  # the greys, the steps down and the steps across, side by side
+    greys, down, across = levels[:, 0], levels[:-1, 1], levels[:, 2, :-1]
+    greys[:] = np.asarray(small)
+    np.subtract(greys[1:], greys[:-1], out=down)
+    np.subtract(greys[:, 1:], greys[:, :-1], out=across)
+    np.abs(levels, out=levels)
+    rows = levels.reshape(GRID, CELL, -1).sum(axis=1)
+    cells = rows.reshape(GRID, 3, GRID, CELL).sum(axis=3) / CELL**2
+    shades, steps_down, steps_across = cells.swapaxes(0, 1)
+    shades -= shades.sum() / GRID**2
+    shades /= math.sqrt(np.square(shades).sum() / GRID**2) + 4  # a blank picture's grain is no pattern
+    roughness = np.log1p(steps_down + steps_across)
+    return np.concatenate([shades.ravel(), roughness.ravel(), evidence[:, :, 0].ravel()], dtype=np.float32)
 
 
-def _levels(pixels: NDArray[np.uint8]) -> dict[str, float]:
+def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Luma `[H, W]` of pixels `[H, W, C]`."""
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def _levels(grey: NDArray[np.uint8]) -> dict[str, float]:
     """The measures of the rules that go by grey levels `[H, W]` alone; a part of the pixels tells them well enough."""
-    counts = np.bincount(pixels[::4, ::4].ravel(), minlength=256)
-    total = int(counts.sum())
-    brightness = float(counts @ _ALL_LEVELS) / total
-    steps = float(np.abs(np.subtract(pixels[::8, 1::2], pixels[::8, :-1:2], dtype=np.int16)).mean())
+    part = grey[::4, ::4].ravel()
+    counts = np.bincount(part, minlength=256)
+    brightness = int(counts @ _ALL_LEVELS) / part.size
+    differences = np.subtract(grey[::8, 1::2], grey[::8, :-1:2], dtype=np.int16)
+    steps = int(np.abs(differences).sum()) / differences.size
     return {
         "blank": -float(np.count_nonzero(counts)),
-        "flat": int(counts.max()) / total,
+        "flat": int(counts.max()) / part.size,
         "dark": -brightness,
         "bright": brightness,
         "smooth": -steps,
@@ -219,12 +241,12 @@ def _changes(size: int) -> tuple[NDArray[np.intp], Floats]:
     """How a view `[size]` is taken apart: as it is, and its grids upright, on their other sides, and as a negative.
 
     Returns:
-        For each of these where each number comes from, `[6, size]`, and what it is multiplied by, `[6, size]`.
+        For each of these where each number comes from, `[6, size]`, and with which sign, `[6, size]`.
     """
     places = np.tile(np.arange(size), (6, 1))
     grids = np.arange(_GRIDS).reshape(2, GRID, GRID)
     for turns in range(4):
         places[1 + turns, :_GRIDS] = np.rot90(grids, turns, axes=(1, 2)).ravel()
-    factors = np.ones((6, size), np.float32)
-    factors[5, : GRID**2] = -1
-    return places, factors
+    signs = np.ones((6, size), np.float32)
+    signs[5, : GRID**2] = -1
+    return places, signs

@@ -27,8 +27,10 @@ import io
 import math
 import os
 import stat
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -66,6 +68,8 @@ _TURNS = {
 }
 """What sets each EXIF orientation upright (CIPA DC-008, Orientation)."""
 _TURNS_OF_THE_SIDES = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+_LEVELS = np.arange(256, dtype=np.float64)
 
 PERCENTILES = (1.0, 99.0)
 """Grey levels that `intensity="percentile"` maps to 0 and 255."""
@@ -214,8 +218,10 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
         fitted = ImageOps.fit(image, size, resampling)
     else:  # the width first: versions of Pillow differ in which they begin with, and by rounding in what comes out
         fitted = image.resize((spec.width, image.height), resampling).resize(size, resampling)
-    pixels = np.asarray(fitted, dtype=np.uint8).reshape(spec.height, spec.width, spec.channels)
-    return np.take(_stretching(fitted), pixels) if spec.intensity == "percentile" else pixels
+    pixels = fitted.tobytes()
+    if spec.intensity == "percentile":
+        pixels = pixels.translate(_stretching(fitted))
+    return np.frombuffer(pixels, np.uint8).reshape(spec.height, spec.width, spec.channels)
 
 
 def image_files(inputs: list[Path]) -> list[Path]:
@@ -324,11 +330,13 @@ def require_pixels(width: int, height: int) -> None:
 
 def _open_by_pillow(raw: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(raw), formats=READABLE_FORMATS)
+        image = Image.open(io.BytesIO(raw), formats=READABLE_FORMATS)
     except Image.DecompressionBombError as exc:
         raise Refused(f"has more than the {MAX_PIXELS:,} pixels allowed") from exc
     except UnidentifiedImageError as exc:
         raise Refused(f"is not a readable image; expected one of {', '.join(READABLE_FORMATS)}, DICOM") from exc
+    image.decodermaxblock = len(raw)  # all at once rather than by blocks: no copies, and no row begun twice
+    return image
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -393,6 +401,9 @@ def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """A loaded picture in strips of whole rows, each with the row that it begins at."""
     rows = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= rows:
+        yield 0, image
+        return
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
@@ -421,13 +432,14 @@ def _on_black(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
 
 
-def _stretching(image: Image.Image) -> NDArray[np.uint8]:
+def _stretching(image: Image.Image) -> bytes:
     """What each of the 256 grey levels becomes so that those at `PERCENTILES` become 0 and 255; no pixel is sorted."""
-    counts = np.asarray(image.histogram()).reshape(-1, 256).sum(axis=0)  # of all bands alike
-    counted = np.cumsum(counts)
-    low, high = np.searchsorted(counted, [share / 100.0 * counted[-1] for share in PERCENTILES])
+    counts = image.histogram()
+    if len(counts) > len(_LEVELS):  # of all bands alike
+        counts = np.reshape(counts, (-1, len(_LEVELS))).sum(axis=0).tolist()
+    counted = list(accumulate(counts))
+    low, high = (bisect_left(counted, share / 100.0 * counted[-1]) for share in PERCENTILES)
     if high <= low:
-        return np.arange(256, dtype=np.uint8)
-    levels = (np.arange(256, dtype=np.float64) - low) * (255.0 / (high - low))
-    table: NDArray[np.uint8] = np.rint(np.clip(levels, 0.0, 255.0)).astype(np.uint8)
-    return table
+        return bytes(range(256))
+    levels = (_LEVELS - low) * (255.0 / (high - low))
+    return np.rint(np.clip(levels, 0.0, 255.0)).astype(np.uint8).tobytes()

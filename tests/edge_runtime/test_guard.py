@@ -142,10 +142,10 @@ def test_the_distance_is_that_of_probabilistic_pca():
     size = 2 * GRID**2 + 64
     mean, one_over_spread, component = np.full(size, 0.5), np.full(size, 2.0), np.eye(size)[3]
     guard = Guard(record_of(np.stack([mean, one_over_spread, component]), (4.0,)))
-    view = np.full((1, size), 0.5, np.float32)
-    view[0, 3], view[0, 7] = 3.5, 1.5
+    view = np.full(size, 0.5, np.float32)
+    view[3], view[7] = 3.5, 1.5
     # z is 6 along the component, whose variance is 4, and 2 along another direction, whose variance is 1
-    assert guard._distance(view) == pytest.approx(36 / 4 + 4 / 1, rel=1e-5)
+    assert guard._distance(view)[0] == pytest.approx(36 / 4 + 4 / 1, rel=1e-5)
 
 
 def test_a_view_does_not_change_with_exposure():

@@ -49,7 +49,7 @@ def make_environment(folder: Path, share: float) -> Path:
     if share:
         (folder / "plant" / "sitecustomize.py").write_text(_PLANT.format(share=share))
     python = folder / "bin" / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}/plant" exec "{sys.executable}" "$@"\n')
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{folder}/plant:$PYTHONPATH" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     return folder
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from slimscan_edge.cli import BLAS_THREADS
 from slimscan_edge.errors import MachineError
 
 ANSWERS = 10
@@ -71,8 +72,9 @@ def _count(way: str, bundle_path: Path, image: Path, answers: int) -> int:
         raise MachineError("valgrind is not installed; run: sudo apt install valgrind")
     tool = ["--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={os.devnull}"]
     program = [sys.executable, "-P", str(_PROGRAM), way, str(bundle_path), "1", str(image), str(answers)]
-    # Hashes of strings, and so the order of sets, are random from process to process unless told otherwise.
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    # Hashes of strings, and so the order of sets, are random from process to process unless told otherwise; and threads
+    # of linear algebra spin while they wait for work, for as long as they happen to.
+    environment = {**os.environ, "PYTHONHASHSEED": "0", BLAS_THREADS: "1"}
     done = subprocess.run([valgrind, *tool, *program], capture_output=True, text=True, env=environment)
     found = _TOTAL.search(done.stderr)
     if done.returncode or not found:

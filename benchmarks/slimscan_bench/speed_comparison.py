@@ -115,13 +115,23 @@ def read_benchmark(path: Path) -> Benchmark:
         raise InputError(f"{path} cannot be read ({exc.strerror or exc}); give a record of slimscan bench") from exc
     except ValueError as exc:
         raise InputError(f"{path} is no JSON ({exc}); give a record of slimscan bench --out FILE") from exc
+    return benchmark_of(table, where=str(path))
+
+
+def benchmark_of(table: Any, *, where: str) -> Benchmark:
+    """The record that a table of JSON holds.
+
+    Raises:
+        InputError: It holds none, or one of another version.
+    """
     version = table.get("schema_version") if isinstance(table, Mapping) else None
     if version != RECORD_VERSION or "samples" not in table:
         raise InputError(
-            f"{path} is no record of slimscan bench of version {RECORD_VERSION} (it says {version!r}); measure it anew"
+            f"{where} is no record of slimscan bench of version {RECORD_VERSION} (it says {version!r}); measure it "
+            "anew with this version of slimscan"
         )
     fields = {name: value for name, value in table.items() if name not in ("schema_version", "summary")}
-    return read_record(Benchmark, fields, where=str(path))
+    return read_record(Benchmark, fields, where=where)
 
 
 def compare_records(old: Benchmark, new: Benchmark, *, clock: Clock, across: bool) -> SpeedComparison:

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from slimscan_bench.commands import bench_compare
+from slimscan_bench.commands import bench_compare, bench_remote
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
 from slimscan_edge.errors import (
     EXIT_DONE,
@@ -53,7 +53,7 @@ _ANSWERS_ONLY = (
 _ANSWERS_COUNTS = {"repeats": 50, "warmup": 5, "cold_starts": 10}
 _WAYS = ("plain", "floor")
 _TRAINING_ONLY = ("recipe", "set", "steps")
-_COMPARISON_ONLY = ("pairs", "clock", "across_environments")
+_ONLY_WITH = {"--compare": ("pairs", "clock", "across_environments"), "--plan": ("remote_program", "ssh")}
 _TRAINING_COUNTS = {"repeats": 5, "warmup": 1, "steps": 50}
 
 
@@ -93,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=_whole_number(1), metavar="N", help="steps in each epoch that is timed (default: 50)"
     )
     bench_compare.add_arguments(parser)
+    bench_remote.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the whole record as one JSON line instead")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the whole record into FILE (benchmark.json)")
 
@@ -104,6 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
         Of a comparison, 1 when slower and 3 when that cannot be told. Of a measurement, 3 when it is invalid, whatever
         it found; else 1 or 3 when a check fails or cannot tell.
     """
+    if arguments.plan:
+        there, code = bench_remote.measure_elsewhere(arguments)
+        _report(there, arguments)
+        return code
     if arguments.compare:
         comparison = bench_compare.compare(arguments, progress=_progress)
         _report(comparison, arguments)
@@ -147,8 +152,9 @@ def _settle(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: An option does not go with the measurement.
     """
-    if alone := [name for name in _COMPARISON_ONLY if getattr(arguments, name)]:
-        raise InputError(f"--{alone[0].replace('_', '-')} goes only with --compare; leave it out")
+    for partner, names in _ONLY_WITH.items():
+        if alone := [name for name in names if getattr(arguments, name)]:
+            raise InputError(f"--{alone[0].replace('_', '-')} goes only with {partner}; leave it out")
     foreign = [
         name
         for name in (_ANSWERS_ONLY if arguments.training else _TRAINING_ONLY)

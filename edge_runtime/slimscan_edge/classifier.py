@@ -94,7 +94,7 @@ class Classifier:
 
         Args:
             bundle: From `read_bundle`.
-            threads: Threads for one inference; all cores up to four when None.
+            threads: Threads for one inference; all cores but one, up to four, when None.
 
         Raises:
             BundleError: The model's tensors are not the ones the manifest describes, or its guard is none.

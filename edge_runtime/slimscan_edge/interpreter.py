@@ -50,14 +50,14 @@ class Interpreter:
 
         Args:
             model: The bytes of a `.tflite` file.
-            threads: Threads for one inference; all cores up to four when None.
+            threads: Threads for one inference; when None all cores but one, up to four: one is left for reading images.
 
         Raises:
             InterpreterError: No interpreter is installed, or it refuses the model.
         """
         module = import_interpreter()
         self._package = package_of(module)
-        self.threads = threads or min(4, os.cpu_count() or 1)
+        self.threads = threads or max(1, min(4, (os.cpu_count() or 1) - 1))
         try:
             self._interpreter = module.Interpreter(model_content=model, num_threads=self.threads)
             self._interpreter.allocate_tensors()

@@ -40,6 +40,12 @@ def test_the_backend_is_named_with_its_version(golden_bundle):
     assert describe_package("numpy") == f"numpy {np.__version__}"
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (2, 1), (4, 3), (16, 4)])
+def test_one_core_is_left_for_reading(golden_bundle, monkeypatch, cores, threads):
+    monkeypatch.setattr(interpreter.os, "cpu_count", lambda: cores)
+    assert Interpreter(golden_bundle.model).threads == threads
+
+
 @pytest.mark.parametrize("model", [b"", b"not a model", bytes(1000)])
 def test_what_is_no_model_is_refused(model):
     with pytest.raises(InterpreterError, match="refuses the model"):

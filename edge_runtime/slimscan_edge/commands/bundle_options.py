@@ -13,7 +13,10 @@ def add_bundle_options(parser: argparse.ArgumentParser) -> None:
     """Add `--bundle`, `--threads` and `--allow-failed`."""
     add_bundle_option(parser)
     parser.add_argument(
-        "--threads", type=_thread_count, metavar="N", help="threads for one inference (default: all cores up to four)"
+        "--threads",
+        type=_thread_count,
+        metavar="N",
+        help="threads for one inference (default: all cores but one, up to four)",
     )
     parser.add_argument(
         "--allow-failed", action="store_true", help="run a bundle even though it did not pass its gates"
@@ -39,9 +42,11 @@ def load_classifier(arguments: argparse.Namespace) -> "Classifier":
     """
     from slimscan_edge.classifier import Classifier
     from slimscan_edge.locate import locate_bundle
+    from slimscan_edge.notices import native_notices_dropped
 
     located = locate_bundle(arguments.bundle)
-    classifier = Classifier.load(located.path, threads=arguments.threads, allow_failed=arguments.allow_failed)
+    with native_notices_dropped():
+        classifier = Classifier.load(located.path, threads=arguments.threads, allow_failed=arguments.allow_failed)
     manifest = classifier.manifest
     warning = "" if manifest.verdict == "PASS" else f"; WARNING: its gates say {manifest.verdict}"
     print(f"bundle {manifest.bundle_id}, {located.chosen}{warning}", file=sys.stderr)

@@ -23,8 +23,11 @@ _DETAILS = """\
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
 label, and the file. An image that cannot be read is rejected with the reason and never stops the others; the exit
 code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several pages, damaged or
-cut off, DICOM without the 'dicom' extra, of another modality, of a side view or in an encoding that is not read; with
---isolate also one that crashed the process that decodes, or took it more than a minute. JSON objects hold file,
+cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another modality, of a side view or in an
+encoding that is not read; with --isolate also one that crashed the process that decodes, or took it more than a
+minute. A picture that is read but is no X-ray such as the bundle knows is rejected too, and has no probability: it is
+in colour, a strip, blank, turned, a negative, flat (one even shade, as documents are), smooth (no detail), grainy,
+unlike a frontal chest X-ray, dark or bright. JSON objects hold file,
 decision, label, probability, logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits),
 bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what an image has not is null.
 """
@@ -164,5 +167,5 @@ def _as_text(path: Path, finding: "Finding", classifier: "Classifier") -> str:
 
 def _show_progress(done: int, total: int) -> None:
     """Count up on a terminal, unless the findings themselves are seen there."""
-    if total > 1 and sys.stderr.isatty() and not sys.stdout.isatty():
+    if total > 1 and sys.stderr is not None and sys.stderr.isatty() and not sys.stdout.isatty():
         print(f"\r{done} of {total}", end="" if done < total else "\n", file=sys.stderr, flush=True)

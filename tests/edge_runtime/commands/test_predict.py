@@ -10,6 +10,7 @@ from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
 from slimscan_edge.cli import main
 from slimscan_edge.commands.predict import overlay_name
 from slimscan_edge.errors import ImageError
+from slimscan_edge.guard import REASONS
 
 KEYS = [
     "file",
@@ -202,3 +203,11 @@ def test_a_thread_count_below_one_is_refused(predict, xrays, threads, capsys):
         predict(xrays, "--threads", threads)
     assert stopped.value.code == 2
     assert "expected a whole number from 1" in capsys.readouterr().err
+
+
+def test_the_help_names_every_reason_of_the_guard_and_how_dicom_is_installed(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert [rule for rule in REASONS if rule not in words] == []
+    assert "pip install 'slimscan[dicom]'" in words

@@ -1,5 +1,6 @@
 """The export report: what int8 lost, as one page that needs nothing else."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.interpreter import Interpreter
 from slimscan_export.convert import output_roles
+from slimscan_export.diagnosis import LOW_SQNR_DB
 from slimscan_export.ladder import LEAST_GAIN, PICK_RULE, Ladder
+from slimscan_export.micro import MicroCheck
 from slimscan_export.plots import ladder_plots, logit_scatter
 from slimscan_export.provenance import INTENDED_USE, LIMITS, tool_versions, training_data
 from slimscan_export.summary import Case, ExportSummary, split_pair, summarise
@@ -20,14 +23,25 @@ from slimscan_train.report import EvidencePicture, draw_evidence, render
 from slimscan_train.run import Run
 
 if TYPE_CHECKING:
-    from slimscan_export.exporting import Export
+    from slimscan_export.judging import Export
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_PICTURES = 8
 """New misses, and as many new false alarms, whose pictures a report shows; all are listed by name."""
 
+MOST_LAYERS = 6
+"""Noisiest layers that a report shows; `export.json` lists all."""
 
-def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None, ladder: Ladder | None = None) -> Path:
+
+def write_report(
+    run: Run,
+    export: "Export",
+    folder: Path,
+    *,
+    bundle: str | None,
+    ladder: Ladder | None = None,
+    micro: MicroCheck | str = "no bundle was written",
+) -> Path:
     """Write an export's `report.html`.
 
     Args:
@@ -36,6 +50,7 @@ def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None
         folder: The evidence's folder.
         bundle: File name of the bundle that goes with it; None when none is written.
         ladder: That the export is a row of.
+        micro: What TFLite Micro makes of the bundle, or why that was not looked at.
 
     Returns:
         The page.
@@ -50,6 +65,13 @@ def write_report(run: Run, export: "Export", folder: Path, *, bundle: str | None
         TEMPLATES / "export.html",
         summary=summary,
         config=export.config,
+        diagnosis=export.diagnosis,
+        most_layers=MOST_LAYERS,
+        low_sqnr_db=LOW_SQNR_DB,
+        infinite=math.inf,
+        repair=export.repair,
+        micro=None if isinstance(micro, str) else micro,
+        why_no_micro=micro if isinstance(micro, str) else "",
         bundle=bundle,
         preprocess=run.config.preprocess,
         scatters=_scatters(run, export),

@@ -24,7 +24,7 @@ from slimscan_train.run import Run
 from slimscan_train.split import Split
 
 if TYPE_CHECKING:
-    from slimscan_export.exporting import Export
+    from slimscan_export.judging import Export
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +256,7 @@ def summarise(run: Run, export: "Export") -> ExportSummary:
         coverage=tuple(coverage(name, pair.candidate, points[1]) for name, pair in by_split.items()),
         grid=logit_grid(logit_spec(export.variants["int8"]), points[1]),
         size_bytes={precision: len(model) for precision, model in export.variants.items()},
-        calibration=calibration_set(run.split, config.calibration) if config.quantisation == "ptq" else None,
+        calibration=export.calibration,
         zeros=export.zeros,
     )
 

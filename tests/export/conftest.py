@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from slimscan_export.calibration import CalibrationConfig
+from slimscan_export.diagnosis import Diagnosis
 from slimscan_export.exporting import ExportConfig
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.run import Run
@@ -25,6 +26,7 @@ class Exported:
     pixels: NDArray[np.uint8]
     calibration: NDArray[np.uint8]
     variants: dict[str, bytes]
+    diagnosis: Diagnosis
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,17 +57,20 @@ def squares_run(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig, s
 def exported(squares_run: Run) -> Exported:
     from slimscan_export.calibration import draw_calibration
     from slimscan_export.convert import PRECISIONS, convert, saved_model
+    from slimscan_export.diagnosis import diagnose
 
     calibration = squares_run.pixels(draw_calibration(squares_run.split, CalibrationConfig(images=64)))
     model = squares_run.model()
     with saved_model(model) as saved:
         variants = {precision: convert(saved, precision, calibration) for precision in PRECISIONS}
+        diagnosis = diagnose(saved, model, calibration)
     return Exported(
         run=squares_run,
         model=model,
         pixels=squares_run.pixels(squares_run.split.select("val")[::5]),
         calibration=calibration,
         variants=variants,
+        diagnosis=diagnosis,
     )
 
 
@@ -82,3 +87,41 @@ def copy_run(squares_run: Run, tmp_path: Path) -> Callable[[], Path]:
         return Path(shutil.copytree(squares_run.folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint")))
 
     return copied
+
+
+def rescaled(model: Any, pixels: NDArray[np.uint8], layer: str, norm: str, scale: float) -> Any:
+    """The same float function with one input channel of a pointwise layer scaled up, and the norm before it down.
+
+    The channel is one that stays away from the upper end of its ReLU6, so that the function is the same.
+    """
+    import tf_keras
+
+    from slimscan_train.model import normalise_pixels
+
+    copy = tf_keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    values = tf_keras.Model(model.inputs, model.get_layer(norm).output)(normalise_pixels(pixels), training=False)
+    channel = int(np.argmin(np.abs(np.max(values, axis=(0, 1, 2)) - 2.0)))
+    gain, offset, *statistics = copy.get_layer(norm).get_weights()
+    (kernel,) = copy.get_layer(layer).get_weights()
+    gain[channel] /= scale
+    offset[channel] /= scale
+    kernel[:, :, channel] *= scale
+    copy.get_layer(norm).set_weights([gain, offset, *statistics])
+    copy.get_layer(layer).set_weights([kernel])
+    return copy
+
+
+@pytest.fixture(scope="session")
+def broken(exported: Exported) -> Any:
+    """The session's model with the weights of `block5_pointwise` rescaled: in float the same, in int8 useless."""
+    return rescaled(exported.model, exported.calibration, "block5_pointwise", "block5_depthwise_bn", 1000.0)
+
+
+@pytest.fixture(scope="session")
+def broken_run(broken: Any, squares_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("broken") / "run"
+    shutil.copytree(squares_run.folder, folder, ignore=shutil.ignore_patterns("checkpoint", "logs"))
+    (folder / "model.keras").unlink()
+    broken.save(folder / "model.keras")
+    return folder

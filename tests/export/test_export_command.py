@@ -1,5 +1,6 @@
 """`slimscan export` as it is typed. Conversion is proven elsewhere: here the session's models stand in for it."""
 
+import builtins
 import dataclasses
 import json
 import re
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.slow
 def converted_before(exported, monkeypatch):
     monkeypatch.setattr("slimscan_export.exporting.saved_model", lambda *_, **__: nullcontext())
     monkeypatch.setattr("slimscan_export.exporting.convert", lambda _, precision, __: exported.variants[precision])
+    monkeypatch.setattr("slimscan_export.exporting.diagnose", lambda *_: exported.diagnosis)
 
 
 @pytest.fixture
@@ -73,6 +75,10 @@ def test_a_good_run_passes_and_its_bundle_predicts(export, squares_run, out, cap
     ]
     record = json.loads((evidence / "export.json").read_text())
     assert (record["verdict"], record["new_misses"]) == ("PASS", [])
+    assert record["micro"]["passed"]
+    assert 0 < record["micro"]["arena_bytes"] < 512 * 1024
+    assert {found["layer"] for found in record["diagnosis"]["layers"]} > {"stem", "evidence"}
+    assert record["repair"] is None
     assert record["config"]["policy"]["name"] == "squares"
     assert {gate["family"] for gate in record["gates"]} == {"", "subgroup", "shift"}
     val = [image.path for image in squares_run.split.select("val")]
@@ -87,6 +93,24 @@ def test_a_good_run_passes_and_its_bundle_predicts(export, squares_run, out, cap
     assert json.loads(capsys.readouterr().out)["label"] == "PNEUMONIA"
 
 
+def test_without_tflite_micro_the_export_passes_and_says_what_it_did_not_look_at(
+    export, squares_run, out, monkeypatch, capsys
+):
+    real_import = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.startswith("tflite_micro"):
+            raise ModuleNotFoundError("No module named 'tflite_micro'", name="tflite_micro")
+        return real_import(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert export(squares_run.folder) == 0
+    assert "arena memory is not measured: " in capsys.readouterr().err
+    assert "arena memory" not in verdicts(out)
+    record = json.loads((out.with_suffix(".export") / "export.json").read_text())
+    assert "pip install 'slimscan[export]'" in record["micro"]["skipped"]
+
+
 def test_another_policy_decides_and_is_on_record(squares_run, squares_policy, out, tmp_path, capsys):
     policy = tmp_path / "tiny.toml"
     policy.write_text(squares_policy.read_text().replace('"squares"', '"tiny"').replace("400000", "4"))
@@ -94,9 +118,11 @@ def test_another_policy_decides_and_is_on_record(squares_run, squares_policy, ou
     printed = capsys.readouterr().out
     assert "FAIL         model size: " in printed
     assert "verdict: FAIL, by the policy tiny" in printed
+    assert re.search(r"noisiest layers: \w+ \(\d+\.\d dB\), ", printed)
     record = json.loads((out.with_suffix(".export") / "export.json").read_text())
     assert record["config"]["policy"]["model"]["size_bytes"] == 4
     assert {gate["name"] for gate in record["gates"] if gate["verdict"] != "PASS"} == {"model size"}
+    assert record["micro"] == {"skipped": "no bundle was written"}
     assert "By the policy <code>tiny</code>" in (out.with_suffix(".export") / "report.html").read_text()
 
 

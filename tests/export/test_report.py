@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,14 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.bundling import make_bundle
 from slimscan_export.calibration import CalibrationConfig
+from slimscan_export.diagnosis import Diagnosis, LayerNoise
 from slimscan_export.exporting import Export, ExportConfig
 from slimscan_export.gates import Candidate, Shifted, Subgroup, evaluate_gates, in_short
+from slimscan_export.micro import MicroCheck
 from slimscan_export.policy import strict_policy
+from slimscan_export.repair import Attempt, Repair
 from slimscan_export.report import MOST_PICTURES, write_report
-from slimscan_export.summary import compare_sets, coverage, logit_grid, summarise
+from slimscan_export.summary import calibration_set, compare_sets, coverage, logit_grid, summarise
 from slimscan_train.config import TrainConfig
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.run import Run
@@ -68,8 +72,11 @@ class HandMade:
     export: Export
     folder: Path
 
-    def page(self, bundle: str | None = None) -> str:
-        return write_report(self.run, self.export, self.folder, bundle=bundle).read_text()
+    def page(self, bundle: str | None = None, **more: Any) -> str:
+        """Of the export, or of one that differs in some of its fields; `micro` goes to the report itself."""
+        said = {"micro": more.pop("micro")} if "micro" in more else {}
+        export = dataclasses.replace(self.export, **more)
+        return write_report(self.run, export, self.folder, bundle=bundle, **said).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -146,8 +153,10 @@ def export_of(run, images, rows, variants) -> Export:
         ),
         shifts=(Shifted(name="blur", pair=pair),),
     )
+    calibration = CalibrationConfig(images=40, seed=7)
     return Export(
-        config=ExportConfig(name="hand", version="0.1.0", calibration=CalibrationConfig(images=40, seed=7)),
+        config=ExportConfig(name="hand", version="0.1.0", calibration=calibration),
+        calibration=calibration_set(run.split, calibration),
         variants=variants,
         candidate=candidate,
         gates=evaluate_gates(candidate, strict_policy()),
@@ -368,6 +377,97 @@ def test_an_inconclusive_gate_says_how_many_more_images_settle_it(hand_made):
     text = Text(hand_made(agreeing(60, 200)).page()).text
     assert "89 more images like these would settle it" in text
     assert "virus INCONCLUSIVE 60 images of 60 patients; 39 more images would settle it" in text.replace("\xa0", " ")
+
+
+def noise(layer: str, decibels: float, operator: str = "CONV_2D") -> LayerNoise:
+    return LayerNoise(layer=layer, operator=operator, tensor=f"net/{layer}", sqnr_db=decibels)
+
+
+NOISY = Diagnosis(
+    images=32,
+    layers=(noise("stem", 40.0), noise("block4", 4.33), noise("", -1.5, "MEAN"), noise("sum", math.inf, "ADD")),
+)
+
+
+def test_a_failed_export_names_its_noisiest_layers_before_its_figures(made):
+    text = Text(made.page(diagnosis=NOISY)).text
+    assert "2 layers lose more in int8 than a network can stand: MEAN net/, block4." in text
+    assert "MEAN net/ mean −1.5 dB block4 conv 2d 4.3 dB stem conv 2d 40.0 dB sum add ∞ dB" in text
+    assert text.index("Gates") < text.index("Error by layer") < text.index("Float against int8")
+
+
+def test_a_passed_export_shows_the_error_by_layer_behind_its_figures(hand_made):
+    sound = Diagnosis(images=32, layers=tuple(noise(f"layer{i}", 40.0 + i) for i in range(9)))
+    text = Text(hand_made(agreeing()).page("hand-0.1.0.slimscan", diagnosis=sound)).text
+    assert text.index("Float against int8") < text.index("Error by layer") < text.index("How it was made")
+    assert "The noisiest 6 of 9 layers of the model as it was quantised after training" in text
+    assert "layer5 conv 2d 45.0 dB" in text
+    assert "layer6" not in text
+    assert "than a network can stand" not in text
+
+
+def test_what_repair_tried_on_whom_and_with_what_result_is_told(made):
+    failed = next(gate for gate in made.export.gates if gate.verdict == "FAIL")
+    passed = next(gate for gate in made.export.gates if gate.verdict == "PASS")
+    attempts = (
+        Attempt(
+            name="more", words="from 800 images", verdict="FAIL", gates=(failed, passed), new_misses=7, seconds=1.0
+        ),
+        Attempt(name="training", words="", not_deployable="no images are left", seconds=0.0),
+        Attempt(
+            name="in float",
+            words="the rest is int8",
+            verdict="PASS",
+            gates=(passed,),
+            new_false_alarms=3,
+            worst_layer=noise("stem", 35.25),
+            in_float=("block4", "block5"),
+            seconds=1.0,
+        ),
+    )
+    repair = Repair(
+        images=("t1.png", "t2.png"),
+        patients=1,
+        positives=1,
+        failed_gates=(failed,),
+        as_exported=Attempt(name="as exported", words="", verdict="FAIL", gates=(failed,), new_misses=11, seconds=1.0),
+        attempts=attempts,
+        chosen="in float",
+    )
+    text = Text(made.page(repair=repair, diagnosis=NOISY)).text
+    assert f"As exported, the model did not pass 1 gate on the patients that accept: {failed.name}." in text
+    assert "In float was chosen of what was tried" in text
+    assert "by the same gates on the repair split: 2 images (1 PNEUMONIA) of 1 training patient" in text
+    assert "as exported FAIL 11 0 – 1 of 1" in text
+    assert "more FAIL from 800 images 7 0 – 1 of 2" in text
+    assert "training not judged no images are left – – – –" in text
+    assert "in float PASS , chosen the rest is int8 ; in float: block4, block5 0 3 stem 35.2 dB 0 of 1" in text.replace(
+        "PASS, chosen", "PASS , chosen"
+    ).replace("int8; in", "int8 ; in")
+    assert "of the model as it was before the repair" in text
+    gone = dataclasses.replace(repair, chosen=None)
+    assert (
+        "Nothing that was tried helped; this report is about the model as exported."
+        in Text(made.page(repair=gone)).text
+    )
+
+
+def test_a_microcontrollers_answer_is_told_or_why_there_is_none(made):
+    check = MicroCheck(
+        arena_bytes=204_800,
+        images=2,
+        reference_steps={"logits": 0, "evidence": 1},
+        golden_steps={"logits": 3, "evidence": 2},
+    )
+    text = Text(made.page(micro=check)).text
+    assert "TFLite Micro runs it in 200 KiB of arena (204,800 bytes)." in text
+    assert (
+        "On 2 golden images its integers are at most 1 step from the same kernels' of ai-edge-litert and 3 steps"
+        in text
+    )
+    off = dataclasses.replace(check, reference_steps={"logits": 9, "evidence": 0})
+    assert "TFLite Micro runs it, but answers otherwise in 200 KiB" in Text(made.page(micro=off)).text
+    assert "microcontroller not looked at: no bundle was written" in Text(made.page()).text
 
 
 def carded(made: HandMade) -> bytes:

@@ -32,6 +32,7 @@ def out(tmp_path) -> Path:
 def converted_before(exported, monkeypatch):
     monkeypatch.setattr("slimscan_export.exporting.saved_model", lambda *_, **__: nullcontext())
     monkeypatch.setattr("slimscan_export.exporting.convert", lambda _, precision, __: exported.variants[precision])
+    monkeypatch.setattr("slimscan_export.exporting.diagnose", lambda *_: exported.diagnosis)
 
 
 @pytest.fixture

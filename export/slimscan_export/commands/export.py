@@ -8,6 +8,7 @@ from pathlib import Path
 from slimscan_edge.bundle import SUFFIX, split_bundle_id
 from slimscan_edge.errors import InputError
 from slimscan_export.calibration import CalibrationConfig
+from slimscan_export.diagnosis import noisiest
 from slimscan_export.exporting import Export, ExportConfig, export_run, write_export
 from slimscan_export.fine_tuning import FineTuneConfig
 from slimscan_export.gates import EXIT_CODES, in_short
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"of the ladder, after each cut of channels ({RECOVERY.epochs})",
     )
+    parser.add_argument(
+        "--repair", action="store_true", help="when int8 fails its gates, try to repair it, judged on training patients"
+    )
     parser.add_argument("--calibration-images", type=int, default=200, help="training images for int8 ranges (200)")
     parser.add_argument("--calibration-seed", type=int, default=0, help="of their draw (0)")
     parser.add_argument(
@@ -61,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             calibration=CalibrationConfig(images=arguments.calibration_images, seed=arguments.calibration_seed),
             tuning=FineTuneConfig(epochs=arguments.fine_tune_epochs),
             policy=read_policy(arguments.policy),
+            repair=arguments.repair,
         )
         ladder_config = _ladder_config(arguments)
     except ValueError as exc:
@@ -94,6 +99,8 @@ def _ladder_config(arguments: argparse.Namespace) -> LadderConfig | None:
         if arguments.rows or arguments.recovery_epochs is not None:
             raise InputError("--rows and --recovery-epochs are of the ladder; give --ladder too")
         return None
+    if arguments.repair:
+        raise InputError("--ladder tries every recipe and --repair mends one; leave out either")
     if arguments.prune or arguments.quantisation != "ptq":
         raise InputError("--ladder tries every recipe, --prune and --quantisation ask for one; leave out either")
     epochs = RECOVERY.epochs if arguments.recovery_epochs is None else arguments.recovery_epochs
@@ -109,6 +116,11 @@ def _name_and_version(out: Path) -> tuple[str, str]:
 def _summary(export: Export) -> str:
     gates = in_short(export.gates)
     lines = [f"{gate.verdict:12} {gate.name}: {gate.measured} (allowed: {gate.allowed})" for gate in gates]
+    if export.repair:
+        lines += [f"repair, {tried.name}: {tried.verdict or tried.not_deployable}" for tried in export.repair.attempts]
+        lines.append(f"repair chose: {export.repair.chosen or 'nothing'}")
+    elif export.verdict != "PASS" and export.diagnosis:
+        lines.append(f"noisiest layers: {noisiest(export.diagnosis)}")
     return "\n".join([*lines, f"verdict: {export.verdict}, by the policy {export.config.policy.name}"])
 
 

@@ -1,6 +1,6 @@
 """Two models on the same images: which images, what each scored, and the report of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 from slimscan_bench.bootstrap import Interval
 from slimscan_bench.figures import RESAMPLES, Estimate, Figures, MetricComparison, figures
 from slimscan_bench.models import Model, describe_model
+from slimscan_bench.probability_figures import (
+    ProbabilityComparison,
+    SweepRow,
+    probability_figures,
+    sweep,
+    swept_lines,
+)
 from slimscan_bench.scores import Flip, PairedScores, Scores
 from slimscan_edge.errors import InputError
+from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.pixels import Unreadable, load_pixels
+from slimscan_train.shifts import SHIFTS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FLIPS_SHOWN = 50
 """Changed decisions listed in the table for people; the record holds all."""
 
@@ -32,6 +41,9 @@ class Comparison:
         data: The data set and the images chosen from it, in words.
         unreadable: Images that were left out because they cannot be decoded, each with the reason.
         scores: What both answered.
+        shifted: The same of the images under each named shift (`slimscan_train.shifts`); may be empty.
+        points: Operating points of the reference and the candidate.
+        prevalence: Share of positives that predictive values are stated for; None for none of them.
         seed: Of the bootstrap.
     """
 
@@ -40,15 +52,31 @@ class Comparison:
     data: str
     unreadable: tuple[str, ...]
     scores: PairedScores
+    shifted: Mapping[str, PairedScores]
+    points: tuple[OperatingPoint, OperatingPoint]
+    prevalence: float | None
     seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The figures of a comparison: on all its images and on each subgroup."""
+    """The figures of a comparison.
+
+    Attributes:
+        overall: On all its images.
+        groups: On each subgroup.
+        shifts: On all images under each shift.
+        probabilities: What probabilities are worth, on all images.
+        group_probabilities: The same on each subgroup.
+        sweep: Decisions at one threshold after the other, on all images.
+    """
 
     overall: Figures
     groups: dict[str, Figures]
+    shifts: dict[str, Figures]
+    probabilities: tuple[ProbabilityComparison, ...]
+    group_probabilities: dict[str, tuple[ProbabilityComparison, ...]]
+    sweep: tuple[SweepRow, ...]
 
 
 def compare(
@@ -58,6 +86,8 @@ def compare(
     *,
     data: str,
     seed: int,
+    prevalence: float | None = None,
+    shifts: Sequence[str] = (),
     note: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Score the same images with both models.
@@ -68,11 +98,16 @@ def compare(
         images: The images to score, from `choose_images`.
         data: What they are, in words.
         seed: Of the bootstrap.
+        prevalence: Share of positives that predictive values are stated for, between 0 and 1; none without.
+        shifts: Names of shifts (`slimscan_train.shifts.SHIFTS`) to score the images under as well.
         note: Told what is being done, a line each.
 
     Raises:
-        InputError: No image, or images of one class only, can be read; or a model gives a score that is no number.
+        InputError: No image, or images of one class only, can be read; a model gives a score that is no number; or the
+            prevalence is none.
     """
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise InputError(f"the prevalence is {prevalence}, expected a share between 0 and 1")
     readable, unreadable = _readable(models, dataset, images)
     positives = sum(map(dataset.is_positive, readable))
     if not 0 < positives < len(readable):
@@ -80,18 +115,25 @@ def compare(
             f"{data}: {positives} positive and {len(readable) - positives} negative images can be read; "
             "a comparison needs some of both"
         )
-    both = [_score(model, dataset, readable, note) for model in models]
+
+    def scored(shift: str) -> PairedScores:
+        one, other = (_score(model, dataset, readable, shift, note) for model in models)
+        return PairedScores(
+            reference=one,
+            candidate=other,
+            reference_threshold=models[0].operating_point.logit_threshold,
+            candidate_threshold=models[1].operating_point.logit_threshold,
+        )
+
     return Comparison(
         reference=describe_model(models[0]),
         candidate=describe_model(models[1]),
         data=data,
         unreadable=unreadable,
-        scores=PairedScores(
-            reference=both[0],
-            candidate=both[1],
-            reference_threshold=models[0].operating_point.logit_threshold,
-            candidate_threshold=models[1].operating_point.logit_threshold,
-        ),
+        scores=scored(""),
+        shifted={shift: scored(shift) for shift in shifts},
+        points=(models[0].operating_point, models[1].operating_point),
+        prevalence=prevalence,
         seed=seed,
     )
 
@@ -140,9 +182,18 @@ def choose_images(
 def summarise(comparison: Comparison) -> Summary:
     """Compute every figure of a comparison; the bootstrap takes a few seconds."""
     groups = comparison.scores.by_group()
+
+    def probabilities(pair: PairedScores) -> tuple[ProbabilityComparison, ...]:
+        prevalence, seed = comparison.prevalence, comparison.seed
+        return probability_figures(pair, comparison.points, prevalence=prevalence, seed=seed)
+
     return Summary(
         overall=figures(comparison.scores, seed=comparison.seed),
         groups={group: figures(pair, seed=comparison.seed) for group, pair in groups.items()},
+        shifts={shift: figures(pair, seed=comparison.seed) for shift, pair in comparison.shifted.items()},
+        probabilities=probabilities(comparison.scores),
+        group_probabilities={group: probabilities(pair) for group, pair in groups.items()},
+        sweep=sweep(comparison.scores, comparison.points),
     )
 
 
@@ -165,9 +216,11 @@ def to_table(comparison: Comparison, summary: Summary) -> dict[str, Any]:
         "candidate": comparison.candidate,
         "data": comparison.data,
         "unreadable": comparison.unreadable,
+        "prevalence": comparison.prevalence,
         "bootstrap": {"unit": "patient", "seed": comparison.seed, "resamples": RESAMPLES},
         **asdict(summary),
         "flips": [asdict(flip) for flip in pair.flips],
+        "shift_flips": {name: [asdict(flip) for flip in under.flips] for name, under in comparison.shifted.items()},
         "scores": [dict(zip(names, row, strict=True)) for row in rows],
     }
 
@@ -185,7 +238,17 @@ def to_lines(comparison: Comparison, summary: Summary) -> list[str]:
         "differences are candidate less reference; 95 % intervals by formula (images independent) and by bootstrap of",
         f"patients (seed {comparison.seed}); decisions at each model's threshold, refer bands left aside",
         *_figures_lines("all images", summary.overall),
-        *(line for group, part in summary.groups.items() for line in _figures_lines(f"group {group}", part)),
+        *_probability_lines(summary.probabilities, comparison.prevalence),
+        *(
+            line
+            for group, part in summary.groups.items()
+            for line in (
+                *_figures_lines(f"group {group}", part),
+                *_probability_lines(summary.group_probabilities[group], comparison.prevalence),
+            )
+        ),
+        *(line for shift, part in summary.shifts.items() for line in _figures_lines(f"shift {shift}", part)),
+        *swept_lines(summary.sweep),
         "",
         f"changed decisions: {len(flips)}",
         *(_flip_line(flip) for flip in flips[:FLIPS_SHOWN]),
@@ -200,21 +263,24 @@ def _readable(
     return tuple(image for image in images if str(dataset.file(image)) not in reasons), tuple(reasons.values())
 
 
-def _score(model: Model, dataset: Dataset, images: Sequence[LabelledImage], note: Callable[[str], None]) -> Scores:
-    note(f"scoring {len(images):,} images with {model.name}")
+def _score(
+    model: Model, dataset: Dataset, images: Sequence[LabelledImage], shift: str, note: Callable[[str], None]
+) -> Scores:
+    note(f"scoring {len(images):,} images with {model.name}" + (f", shift {shift}" if shift else ""))
     return Scores(
         images=tuple(image.path for image in images),
         patients=tuple(image.patient for image in images),
         positive=np.array([dataset.is_positive(image) for image in images], dtype=np.bool_),
         groups=tuple(image.group for image in images),
-        logits=model.score(_pixels(model, dataset, images)[0]),
+        logits=model.score(_pixels(model, dataset, images, shift)[0]),
     )
 
 
 def _pixels(
-    model: Model, dataset: Dataset, images: Sequence[LabelledImage]
+    model: Model, dataset: Dataset, images: Sequence[LabelledImage], shift: str = ""
 ) -> tuple[NDArray[np.uint8], tuple[Unreadable, ...]]:
-    return load_pixels([dataset.file(i) for i in images], [i.sha256 for i in images], model.preprocess)
+    files, digests = [dataset.file(i) for i in images], [i.sha256 for i in images]
+    return load_pixels(files, digests, model.preprocess, shift=SHIFTS[shift] if shift else None, shift_name=shift)
 
 
 def _model_line(role: str, model: dict[str, Any]) -> str:
@@ -230,8 +296,20 @@ def _figures_lines(name: str, part: Figures) -> list[str]:
         "",
         f"{name}: {part.images:,} images of {part.patients:,} patients, {part.positives:,} positive; "
         f"{part.flips} decisions changed, {part.new_misses} new misses, {part.new_false_alarms} new false alarms",
-        f"  {'':23}{'value':>8}   {'by formula':19}   by patient",
+        f"  {'':29}{'value':>8}   {'by formula':19}   by patient",
         *(line for metric in part.metrics for line in _metric_lines(metric)),
+    ]
+
+
+def _probability_lines(metrics: Sequence[ProbabilityComparison], prevalence: float | None) -> list[str]:
+    at = "" if prevalence is None else f" (predictive values at a prevalence of {prevalence:g})"
+    return [
+        f"  probabilities{at}",
+        *(
+            _estimate_line(metric.metric if role == "reference" else "", role, getattr(metric, role)).rstrip()
+            for metric in metrics
+            for role in ("reference", "candidate", "difference")
+        ),
     ]
 
 
@@ -246,7 +324,7 @@ def _metric_lines(metric: MetricComparison) -> list[str]:
 
 def _estimate_line(metric: str, role: str, estimate: Estimate) -> str:
     intervals = f"{_span(estimate.interval):19}   {_span(estimate.clustered):19}"
-    return f"  {metric:12}{role:11}{estimate.value:8.4f}   {intervals}"
+    return f"  {metric:18}{role:11}{estimate.value:8.4f}   {intervals}"
 
 
 def _span(interval: Interval | None) -> str:

@@ -108,7 +108,7 @@ def _metric(metric: Metric, pair: PairedScores, seed: int, resamples: int) -> Me
         return Estimate(
             value=statistic(scores.positive, scores.logits),
             interval=_interval(metric, scores, threshold),
-            clustered=_or_none(lambda: scores.clustered_interval(statistic, seed=seed, resamples=resamples)),
+            clustered=or_none(lambda: scores.clustered_interval(statistic, seed=seed, resamples=resamples)),
         )
 
     def difference(positive: BoolArray, reference: FloatArray, candidate: FloatArray) -> float:
@@ -120,10 +120,10 @@ def _metric(metric: Metric, pair: PairedScores, seed: int, resamples: int) -> Me
         candidate=one(pair.candidate, pair.candidate_threshold, of_candidate),
         difference=Estimate(
             value=getattr(pair, f"{metric}_difference"),
-            interval=_or_none(getattr(pair, f"{metric}_difference_interval")),
-            clustered=_or_none(lambda: pair.clustered_interval(difference, seed=seed, resamples=resamples)),
+            interval=or_none(getattr(pair, f"{metric}_difference_interval")),
+            clustered=or_none(lambda: pair.clustered_interval(difference, seed=seed, resamples=resamples)),
         ),
-        p_value=_or_none(lambda: getattr(pair, f"{metric}_p_value")),
+        p_value=or_none(lambda: getattr(pair, f"{metric}_p_value")),
     )
 
 
@@ -139,12 +139,12 @@ def _statistic(metric: Metric, threshold: float) -> Statistic:
 
 def _interval(metric: Metric, scores: Scores, threshold: float) -> Interval | None:
     if metric == "auroc":
-        return _or_none(scores.auroc_interval)
+        return or_none(scores.auroc_interval)
     by_formula = scores.sensitivity_interval if metric == "sensitivity" else scores.specificity_interval
-    return _or_none(lambda: by_formula(threshold))
+    return or_none(lambda: by_formula(threshold))
 
 
-def _or_none(compute: Callable[[], ValueT]) -> ValueT | None:
+def or_none(compute: Callable[[], ValueT]) -> ValueT | None:
     """What is computed, or None where there are too few images or patients to."""
     try:
         return compute()

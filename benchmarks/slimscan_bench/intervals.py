@@ -165,6 +165,61 @@ def mcnemar_exact(table: PairedTable) -> float:
     return float(mcnemar([[table.both, table.reference_only], [table.candidate_only, table.neither]]).pvalue)
 
 
+def predictive_value(
+    positive: bool,
+    found: int,
+    positives: int,
+    cleared: int,
+    negatives: int,
+    prevalence: float,
+    confidence: float = 0.95,
+) -> tuple[float, Interval]:
+    """Share of positive decisions that are right where the disease has a prevalence, or of negative ones; its interval.
+
+    Bayes' theorem on sensitivity and specificity, which were measured on positives and negatives taken as given; the
+    interval is that of the logit, by the delta method (Mercaldo, Lau and Zhou 2007, Statistics in Medicine 26:2170).
+    Where a decision was always right or always wrong, two successes and two failures are added to both proportions for
+    the interval, as they do after Agresti and Coull.
+
+    Args:
+        positive: The positive predictive value; the negative one when False.
+        found: Positives decided positive.
+        positives: All positives.
+        cleared: Negatives decided negative.
+        negatives: All negatives.
+        prevalence: Share of positives where the model is used, between 0 and 1.
+        confidence: 0 to 1.
+
+    Returns:
+        The value, NaN where no decision is of that kind, and its interval.
+
+    Raises:
+        InputError: A class is absent, or the prevalence is not between 0 and 1.
+    """
+    if not (0 < prevalence < 1 and positives > 0 and negatives > 0):
+        raise InputError(
+            f"got {positives} positive and {negatives} negative images and a prevalence of {prevalence}, "
+            "expected some of both and a share between 0 and 1"
+        )
+    sensitivity, specificity = found / positives, cleared / negatives
+    right, wrong = (sensitivity * prevalence, (1 - specificity) * (1 - prevalence))
+    if not positive:
+        right, wrong = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    value = right / (right + wrong) if right + wrong else math.nan
+    z = _z(confidence)
+    if not (0 < found < positives and 0 < cleared < negatives):
+        sensitivity, specificity = (found + 2) / (positives + 4), (cleared + 2) / (negatives + 4)
+        positives, negatives = positives + 4, negatives + 4
+    if positive:
+        odds = sensitivity * prevalence / ((1 - specificity) * (1 - prevalence))
+        variance = (1 - sensitivity) / (sensitivity * positives) + specificity / ((1 - specificity) * negatives)
+    else:
+        odds = specificity * (1 - prevalence) / ((1 - sensitivity) * prevalence)
+        variance = sensitivity / ((1 - sensitivity) * positives) + (1 - specificity) / (specificity * negatives)
+    reach = z * math.sqrt(variance)
+    return value, Interval(_expit(math.log(odds) - reach), _expit(math.log(odds) + reach))
+
+
 def auroc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, ties counting half.
 

@@ -1,6 +1,7 @@
-"""What `slimscan compare` compares: a run, a bundle or a bare `.tflite`, each as a model that scores pixels."""
+"""What `slimscan compare` compares: a run, a bundle, a bare `.tflite` or ONNX, each as a model that scores pixels."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_bench.peers.onnx_properties import onnx_properties
 from slimscan_edge.bundle import SUFFIX, read_bundle
 from slimscan_edge.errors import InputError, MissingExtraError
 from slimscan_edge.interpreter import Interpreter
@@ -16,7 +18,7 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_train.split import Split
 
-Kind = Literal["run", "bundle", "tflite"]
+Kind = Literal["run", "bundle", "tflite", "onnx"]
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """From preprocessed pixels uint8 `[N, H, W, C]` to the decision's logits, float64 `[N]`."""
 
@@ -28,7 +30,7 @@ class Model:
     Attributes:
         name: As it was given.
         kind: What it was read from.
-        sha256: Of the bundle, the `.tflite` or the run's `model.keras`, hexadecimal.
+        sha256: Of the bundle, the `.tflite` or `.onnx`, or the run's `model.keras`, hexadecimal.
         size_bytes: Of the model alone.
         preprocess: How an image becomes its input.
         operating_point: How its logit becomes a decision.
@@ -53,24 +55,24 @@ class Model:
 def read_models(reference: Path, candidate: Path) -> tuple[Model, Model]:
     """Read the two models of a comparison.
 
-    A bare `.tflite` has neither preprocessing nor threshold: it takes both from the other one, and its `note` says so.
+    A bare file (`.tflite`, or ONNX that was not written by slimscan) has neither preprocessing nor threshold: it takes
+    both from the other one, and its `note` says so.
 
     Raises:
         InputError: A file is absent or no model, both are bare, their labels differ, or the bare one's tensors do
             not fit the other's preprocessing.
-        MissingExtraError: A run is given and TensorFlow is not installed.
+        MissingExtraError: A run is given and TensorFlow is not installed, or ONNX and not ONNX Runtime.
     """
-    kinds = (_kind(reference), _kind(candidate))
-    if kinds == ("tflite", "tflite"):
+    if _is_bare(reference) and _is_bare(candidate):
         raise InputError(
-            "both models are bare .tflite files, which have neither preprocessing nor threshold; "
+            "both models are bare files, which have neither preprocessing nor threshold; "
             "give the run or the bundle of at least one"
         )
-    if kinds[0] == "tflite":
-        other = _read(candidate, kinds[1])
+    if _is_bare(reference):
+        other = _read(candidate)
         return _bare(reference, other), other
-    one = _read(reference, kinds[0])
-    other = _bare(candidate, one) if kinds[1] == "tflite" else _read(candidate, kinds[1])
+    one = _read(reference)
+    other = _bare(candidate, one) if _is_bare(candidate) else _read(candidate)
     if one.labels != other.labels:
         raise InputError(
             f"{one.name} tells {one.labels} apart, {other.name} {other.labels}; compare models of one task"
@@ -112,6 +114,51 @@ def tflite_logits(model: bytes) -> Score:
     return score
 
 
+def onnx_score(model: bytes, *, name: str) -> tuple[Score, tuple[int, ...]]:
+    """The decision's logits of an ONNX model by ONNX Runtime, and the pixels `(H, W, C)` that it takes.
+
+    Args:
+        model: The file's bytes. One input `[N, H, W, C]`, uint8 (raw pixels) or float32 (pixels as training normalises
+            them); one output `[N, K]`, the logits, the first of which is the decision's.
+        name: Of the file, for messages.
+
+    Raises:
+        InputError: It is no such model.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise MissingExtraError(
+            "compare with an ONNX model", "onnx", (exc.name or "onnxruntime").split(".")[0]
+        ) from exc
+    try:
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # its errors have no common base
+        raise InputError(f"{name} is no model that ONNX Runtime reads ({str(exc).splitlines()[0]})") from exc
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    logits = [output.name for output in outputs if len(output.shape) == 2]
+    dtype = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}.get(inputs[0].type)
+    shape = tuple(inputs[0].shape[1:])
+    if (
+        len(inputs) != 1
+        or dtype is None
+        or len(logits) != 1
+        or len(shape) != 3
+        or not all(isinstance(n, int) for n in shape)
+    ):
+        raise InputError(
+            f"{name} takes {[(i.type, i.shape) for i in inputs]} and gives {[o.shape for o in outputs]}; expected "
+            "uint8 or float32 pixels [N, H, W, C] and one output [N, K] of logits"
+        )
+
+    def score(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        feeds = ({inputs[0].name: _as_input(one[np.newaxis], dtype)} for one in pixels)
+        return np.array([session.run(logits, feed)[0][0, 0] for feed in feeds], dtype=np.float64)
+
+    return score, shape
+
+
 def describe_model(model: Model) -> dict[str, Any]:
     """What a report says of a model, as plain values."""
     point = model.operating_point
@@ -129,16 +176,59 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
+_SUFFIXES: dict[str, Kind] = {SUFFIX: "bundle", ".tflite": "tflite", ".onnx": "onnx"}
+
+
 def _kind(path: Path) -> Kind:
     if path.is_dir():
         return "run"
-    if path.suffix not in (SUFFIX, ".tflite"):
-        raise InputError(f"{path} is no model; expected a run folder, a bundle ({SUFFIX}) or a .tflite file")
-    return "tflite" if path.suffix == ".tflite" else "bundle"
+    if path.suffix not in _SUFFIXES:
+        raise InputError(f"{path} is no model; expected a run folder, a bundle ({SUFFIX}), a .tflite or an .onnx file")
+    return _SUFFIXES[path.suffix]
 
 
-def _read(path: Path, kind: Kind) -> Model:
-    return _read_run(path) if kind == "run" else _read_bundle(path)
+def _is_bare(path: Path) -> bool:
+    kind = _kind(path)
+    return kind == "tflite" or (kind == "onnx" and "operating_point" not in _properties(path))
+
+
+def _properties(path: Path) -> dict[str, str]:
+    return onnx_properties(_content(path), name=str(path))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read ({exc.strerror or exc}); give the file of a model") from exc
+
+
+def _read(path: Path) -> Model:
+    readers = {"run": _read_run, "bundle": _read_bundle, "onnx": _read_onnx}
+    return readers[_kind(path)](path)
+
+
+def _read_onnx(path: Path) -> Model:
+    """An ONNX twin, which says itself how images become its input and its logits decisions."""
+    content, properties = _content(path), _properties(path)
+    try:
+        preprocess = PreprocessSpec(**json.loads(properties["preprocess"]))
+        point = OperatingPoint(**json.loads(properties["operating_point"]))
+        negative, positive = json.loads(properties["labels"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise InputError(f"{path} describes itself in another way than this slimscan ({exc}); export it again") from exc
+    return Model(
+        name=str(path),
+        kind="onnx",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        preprocess=preprocess,
+        operating_point=point,
+        labels=(negative, positive),
+        note="",
+        split=None,
+        score=_fitting(path, content, preprocess, "its own preprocessing"),
+    )
 
 
 def _read_run(folder: Path) -> Model:
@@ -189,29 +279,33 @@ def _read_bundle(path: Path) -> Model:
 
 
 def _bare(path: Path, lender: Model) -> Model:
-    try:
-        content = path.read_bytes()
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read ({exc.strerror or exc}); give a .tflite file") from exc
-    score, spec = tflite_score(content), lender.preprocess
-    found, expected = Interpreter(content).input.shape, (1, spec.height, spec.width, spec.channels)
-    if found != expected:
-        raise InputError(
-            f"{path} takes pixels {list(found)}, but the preprocessing of {lender.name} gives {list(expected)}; "
-            "compare it with a model of its own input size"
-        )
+    content = _content(path)
     return Model(
         name=str(path),
-        kind="tflite",
+        kind=_kind(path),
         sha256=hashlib.sha256(content).hexdigest(),
         size_bytes=len(content),
-        preprocess=spec,
+        preprocess=lender.preprocess,
         operating_point=lender.operating_point,
         labels=lender.labels,
         note=f"preprocessing and threshold are those of {lender.name}",
         split=None,
-        score=score,
+        score=_fitting(path, content, lender.preprocess, f"the preprocessing of {lender.name}"),
     )
+
+
+def _fitting(path: Path, content: bytes, spec: PreprocessSpec, whose: str) -> Score:
+    """The scoring function of a bare file, once its input is seen to be what the preprocessing gives."""
+    if _kind(path) == "onnx":
+        score, found = onnx_score(content, name=str(path))
+    else:
+        score, found = tflite_score(content), Interpreter(content).input.shape[1:]
+    if found != (expected := (spec.height, spec.width, spec.channels)):
+        raise InputError(
+            f"{path} takes pixels {list(found)}, but {whose} gives {list(expected)}; "
+            "compare it with a model of its own input size"
+        )
+    return score
 
 
 def _as_input(pixels: NDArray[np.uint8], dtype: str) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_train.dataset import read_dataset
+from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split
 
 BUNDLE = Path(__file__).parents[1] / "golden" / "brightness-1.0.0.slimscan"
@@ -76,7 +78,7 @@ def test_command_reports_both_models_and_every_changed_decision(data, tmp_path, 
     record = json.loads(printed)
     assert printed.count("\n") == 1
     assert record == json.loads((out / "compare.json").read_text())
-    assert record["schema_version"] == 1
+    assert record["schema_version"] == 2
     assert len(record["scores"]) == 12
     assert record["candidate"]["note"] == "its gates say FAIL"
     assert "neither model tells whether it was trained on them" in record["data"]
@@ -116,6 +118,103 @@ def test_a_bare_tflite_borrows_and_says_so(data, tmp_path, capsys):
         assert record["flips"] == []
         notes = record["reference"]["note"] + record["candidate"]["note"]
         assert notes == f"preprocessing and threshold are those of {BUNDLE}"
+
+
+def brightness_onnx(path, *, side=32, dtype="UINT8", properties=None, logits=("N", 1)):
+    """The golden bundle's model as ONNX: the logit is 8 * (mean grey level - 128) / 127.5."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    grey = dtype == "UINT8"
+    constants = {
+        "centre": np.array(128.0 if grey else 0.0, np.float32),
+        "scale": np.array(8 / 127.5 if grey else 8.0, np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["levels"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["levels"], ["mean"], axes=[1, 2], keepdims=int(len(logits) > 2)),
+        helper.make_node("Sub", ["mean", "centre"], ["centred"]),
+        helper.make_node("Mul", ["centred", "scale"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("pixels", getattr(onnx.TensorProto, dtype), ["N", side, side, 1])],
+        [helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, logits)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    helper.set_model_props(model, properties or {})
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def damaged_onnx(path):
+    path.write_bytes(brightness_onnx(path).read_bytes()[:-40])
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["UINT8", "FLOAT"])
+def test_an_onnx_file_is_compared_with_a_bundle(data, tmp_path, capsys, dtype):
+    twin = brightness_onnx(tmp_path / "twin.onnx", dtype=dtype)
+    assert main(["compare", str(BUNDLE), str(twin), str(data), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["candidate"]["kind"], record["flips"]) == ("onnx", [])
+    assert record["candidate"]["note"] == f"preprocessing and threshold are those of {BUNDLE}"
+    assert record["candidate"]["size_bytes"] == twin.stat().st_size
+    for row in record["scores"]:  # int8 outputs come in steps
+        assert row["candidate_logit"] == pytest.approx(row["reference_logit"], abs=0.1)
+
+
+def test_an_onnx_twin_says_itself_what_it_is_and_may_be_the_reference(data, tmp_path, capsys):
+    manifest = read_bundle(BUNDLE).manifest
+    point = dataclasses.replace(manifest.operating_point, threshold=0.6, refer_low=0.6, refer_high=0.6)
+    properties = {
+        "labels": json.dumps(manifest.labels),
+        "preprocess": json.dumps(dataclasses.asdict(manifest.preprocess)),
+        "operating_point": json.dumps(dataclasses.asdict(point)),
+    }
+    twin = brightness_onnx(tmp_path / "twin.onnx", properties=properties)
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(read_bundle(BUNDLE).model)
+    assert main(["compare", str(twin), str(bare), str(data), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["reference"]["threshold"], record["reference"]["note"]) == (0.6, "")
+    assert record["candidate"]["threshold"] == 0.6  # borrowed
+
+
+def test_without_onnx_runtime_it_says_what_to_install(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert main(["compare", str(BUNDLE), str(brightness_onnx(tmp_path / "twin.onnx")), str(data)]) == 4
+    assert "pip install 'slimscan[onnx]'" in capsys.readouterr().err
+
+
+def test_probabilities_thresholds_and_shifts_are_reported(data, tmp_path, capsys):
+    candidate, out = stricter(tmp_path / "candidate.slimscan"), tmp_path / "out"
+    words = ["compare", str(BUNDLE), str(candidate), str(data), "--prevalence", "0.25", "--shifts"]
+    assert main([*words, "--out", str(out)]) == 0
+    record, table = json.loads((out / "compare.json").read_text()), (out / "compare.txt").read_text()
+    metrics = {metric["metric"]: metric for metric in record["probabilities"]}
+    assert list(metrics) == ["ppv", "npv", "brier", "calibration error"]
+    # By hand: 5 of 6 found and 5 of 6 cleared by the reference; a quarter is positive.
+    assert metrics["ppv"]["reference"]["value"] == pytest.approx(5 / 6 * 0.25 / (5 / 6 * 0.25 + 1 / 6 * 0.75))
+    assert [metric["metric"] for metric in record["group_probabilities"]["bright"]] == ["brier", "calibration error"]
+    row = next(row for row in record["sweep"] if row["threshold"] == 0.6)
+    assert row["candidate"] == [pytest.approx(4 / 6), pytest.approx(5 / 6)]
+    assert row["flips"] == 0  # both calibrations are alike
+    assert set(record["shifts"]) == set(record["shift_flips"]) == set(SHIFTS)
+    darker = {metric["metric"]: metric for metric in record["shifts"]["darker"]["metrics"]}
+    # 0.15 * 255 = 38 levels darker: of 124, 132, 150, 180, 200 and 220 the last three are still bright.
+    assert darker["sensitivity"]["reference"]["value"] == pytest.approx(3 / 6)
+    assert "probabilities (predictive values at a prevalence of 0.25)" in table
+    assert "shift darker: 12 images" in table
+    assert "decisions changed" in table
+
+
+@pytest.mark.parametrize("share", ["0", "1", "1.5", "-0.1", "nan"])
+def test_a_prevalence_that_is_none_is_refused(data, share, capsys):
+    assert main(["compare", str(BUNDLE), str(BUNDLE), str(data), f"--prevalence={share}"]) == 2
+    assert "expected a share between 0 and 1" in capsys.readouterr().err
 
 
 def test_scores_are_the_device_own(data):
@@ -175,6 +274,12 @@ def test_models_that_do_not_go_together_are_refused(data, tmp_path):
     (tmp_path / "notes.txt").write_text("no model")
     for reference, candidate, message in (
         (bare, other, "give the run or the bundle"),
+        (brightness_onnx(tmp_path / "a.onnx"), bare, "give the run or the bundle"),
+        (BUNDLE, brightness_onnx(tmp_path / "b.onnx", side=24), r"takes pixels \[24, 24, 1\]"),
+        (BUNDLE, brightness_onnx(tmp_path / "c.onnx", logits=("N", 1, 1, 1)), "expected uint8 or float32 pixels"),
+        (BUNDLE, damaged_onnx(tmp_path / "d.onnx"), "is no"),
+        (BUNDLE, tmp_path / "absent.onnx", "cannot be read"),
+        (BUNDLE, brightness_onnx(tmp_path / "e.onnx", properties={"operating_point": "{}"}), "export it again"),
         (BUNDLE, swapped, "compare models of one task"),
         (BUNDLE, tmp_path / "notes.txt", "expected a run folder, a bundle"),
         (BUNDLE, tmp_path / "absent.tflite", "cannot be read"),

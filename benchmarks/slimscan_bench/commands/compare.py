@@ -12,15 +12,17 @@ from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import EXIT_DONE, InputError
 from slimscan_train.dataset import Dataset, read_dataset
 from slimscan_train.naming import RULES
+from slimscan_train.shifts import SHIFTS
 
 if TYPE_CHECKING:
     from slimscan_bench.models import Model
 
 _DETAILS = """\
-Each model is a run folder, a bundle or a .tflite file; the latter takes preprocessing and threshold from the other.
-Both score the same images, and AUROC, sensitivity, specificity, their paired differences and every changed decision
-are reported, over all and in each subgroup. Images that trained a run are refused. This only tells: whether a
-difference may be accepted is decided by the gates of slimscan export.
+Each model is a run folder, a bundle, a .tflite or an .onnx file; a file that does not say it itself takes preprocessing
+and threshold from the other. Both score the same images, and AUROC, sensitivity, specificity, Brier score, calibration
+error, their paired differences, a sweep of thresholds and every changed decision are reported, over all and in each
+subgroup, with --shifts also under each named shift of the pictures. Images that trained a run are refused. This only
+tells: whether a difference may be accepted is decided by the gates of slimscan export.
 """
 
 
@@ -39,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: as the run, or recognised)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap of patients (default: 0)")
+    parser.add_argument(
+        "--prevalence", type=float, metavar="P", help="also predictive values where a share P of the cases is positive"
+    )
+    parser.add_argument("--shifts", action="store_true", help="also score the images darker, blurred, turned and so on")
     parser.add_argument("--json", action="store_true", help="print the whole record as one JSON line instead")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write compare.json and compare.txt into DIR")
 
@@ -51,7 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = _dataset(arguments, models)
     _note(f"{arguments.data}: {dataset.describe()}")
     images, data = choose_images(dataset, models, arguments.split)
-    comparison = compare(models, dataset, images, data=data, seed=arguments.seed, note=_note)
+    comparison = compare(
+        models,
+        dataset,
+        images,
+        data=data,
+        seed=arguments.seed,
+        prevalence=arguments.prevalence,
+        shifts=tuple(SHIFTS) if arguments.shifts else (),
+        note=_note,
+    )
     _note("computing figures and bootstrap intervals")
     summary = summarise(comparison)
     record, lines = to_table(comparison, summary), "\n".join(to_lines(comparison, summary))

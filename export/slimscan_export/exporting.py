@@ -89,7 +89,7 @@ def _repaired(run: Run, failed: Export, float_model: Any, network: Any, note: Ca
     note(f"{found.chosen} is judged on the patients that accept")
     export = judge(
         run,
-        dataclasses.replace(failed.config, quantisation="ptq" if chosen.calibration else "qat"),
+        failed.config,
         {**failed.variants, "int8": chosen.model},
         float_model,
         zeros=chosen.zeros,

@@ -80,10 +80,9 @@ class Attempt:
     not_deployable: str = ""
     seconds: float
 
-    @property
-    def failed_by(self) -> tuple[str, ...]:
-        """Names of the gates that did not pass."""
-        return tuple(gate.name for gate in self.gates if gate.verdict != "PASS")
+    def by_verdict(self, verdict: Verdict) -> tuple[str, ...]:
+        """Names of the gates that said so."""
+        return tuple(gate.name for gate in self.gates if gate.verdict == verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,8 +178,7 @@ def choose(as_exported: Attempt, attempts: Sequence[Attempt]) -> str | None:
     """
 
     def distance(attempt: Attempt) -> tuple[int, int]:
-        verdicts = [gate.verdict for gate in attempt.gates]
-        return verdicts.count("FAIL"), verdicts.count("INCONCLUSIVE")
+        return len(attempt.by_verdict("FAIL")), len(attempt.by_verdict("INCONCLUSIVE"))
 
     judged = [attempt for attempt in attempts if attempt.verdict]
     nearest = min(judged, key=distance, default=None)

@@ -38,6 +38,14 @@ COMMANDS = {
         module="slimscan_bench.commands.compare", summary="two models on the same images, paired", extra="bench"
     ),
     "bench": Command(module="slimscan_bench.commands.bench", summary="latency, cold start and memory here"),
+    "peers": Command(
+        module="slimscan_bench.commands.peers", summary="slimscan beside other runtimes, in one run", extra="bench"
+    ),
+    "report": Command(
+        module="slimscan_bench.commands.report",
+        summary="the page of a benchmark, here or from a device",
+        extra="bench",
+    ),
     "predict": Command(module="slimscan_edge.commands.predict", summary="answer for images"),
     "doctor": Command(module="slimscan_edge.commands.doctor", summary="is this machine ready, what is missing"),
 }

@@ -5,13 +5,14 @@ import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimscan_bench.commands import bench_compare, bench_remote
+from slimscan_bench.commands.rounds import counted, whole_number
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
 from slimscan_edge.errors import (
     EXIT_DONE,
@@ -71,13 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add_bundle_options(parser)
     parser.add_argument(
-        "--repeats", type=_whole_number(1), metavar="N", help="rounds that are kept (default: 50; of training 5)"
+        "--repeats", type=whole_number(1), metavar="N", help="rounds that are kept (default: 50; of training 5)"
     )
     parser.add_argument(
-        "--warmup", type=_whole_number(0), metavar="N", help="rounds before, not kept (default: 5; of training 1)"
+        "--warmup", type=whole_number(0), metavar="N", help="rounds before, not kept (default: 5; of training 1)"
     )
     parser.add_argument(
-        "--cold-starts", type=_whole_number(0), metavar="N", help="fresh processes (default: 10; 0: none)"
+        "--cold-starts", type=whole_number(0), metavar="N", help="fresh processes (default: 10; 0: none)"
     )
     parser.add_argument(
         "--against", action="append", default=[], choices=_WAYS, help="time another way in turn; may be given twice"
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--recipe", metavar="R", help="recipe, as slimscan train takes it")
     training.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
     training.add_argument(
-        "--steps", type=_whole_number(1), metavar="N", help="steps in each epoch that is timed (default: 50)"
+        "--steps", type=whole_number(1), metavar="N", help="steps in each epoch that is timed (default: 50)"
     )
     bench_compare.add_arguments(parser)
     bench_remote.add_arguments(parser)
@@ -110,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         _report(there, arguments)
         return code
     if arguments.compare:
-        comparison = bench_compare.compare(arguments, progress=_progress)
+        comparison = bench_compare.compare(arguments, progress=counted)
         _report(comparison, arguments)
         return comparison.exit_code
     _settle(arguments)
@@ -181,7 +182,7 @@ def _measure_training(arguments: argparse.Namespace) -> _Record:
             steps=arguments.steps,
             warmup=arguments.warmup,
             repeats=arguments.repeats,
-            progress=_progress("rounds of training", arguments.warmup + arguments.repeats),
+            progress=counted("rounds of training", arguments.warmup + arguments.repeats),
         )
     except ModuleNotFoundError as exc:
         raise MissingExtraError("bench --training", "train", exc.name or str(exc)) from exc
@@ -209,7 +210,7 @@ def _measure_answers(arguments: argparse.Namespace) -> "Benchmark":
     )
     with nullcontext() if given else tempfile.TemporaryDirectory(prefix="slimscan-bench-") as folder:
         paths = write_typical_images(Path(folder)) if folder else given
-        return measure(classifier, paths, plan, progress=_progress)
+        return measure(classifier, paths, plan, progress=counted)
 
 
 def _command(arguments: argparse.Namespace, threads: int) -> str:
@@ -222,24 +223,3 @@ def _command(arguments: argparse.Namespace, threads: int) -> str:
     words += [word for way in arguments.against for word in ("--against", way)]
     words += [f"--{name}" for name in ("check", "scaling", "instructions") if getattr(arguments, name)]
     return shlex.join(words)
-
-
-def _progress(what: str, total: int) -> Callable[[int], None]:
-    """Count up in place on a terminal; elsewhere one line at the end."""
-
-    def show(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done} of {total} {what}", end="" if done < total else "\n", file=sys.stderr, flush=True)
-        elif done == total:
-            print(f"{total} {what}", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _whole_number(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least}")
-        return int(text)
-
-    return parse

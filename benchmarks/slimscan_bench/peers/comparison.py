@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from slimscan_bench.benchmark import ImageFile
 from slimscan_bench.bootstrap import Interval, percentile_interval
 from slimscan_bench.environment import Environment, concerns_between
-from slimscan_bench.intervals import auroc
+from slimscan_bench.intervals import auroc, delong_interval
 from slimscan_bench.latency import BOOTSTRAP_SEED
 from slimscan_bench.peers.roster import OURS, PEERS
 from slimscan_bench.reading import read_record
@@ -57,9 +57,9 @@ class PeerRun:
         probabilities: Of the positive label, by its operating point; one an image.
         decisions: At that operating point; one an image.
         wall_us: By the clock on the wall.
-        cpu_us: Processors' time of all its threads.
+        cpu_us: Processors' time of all its threads; one row of medians over the rounds when thinned.
         stages_us: Decoding the file, preparing pixels and running the network, by the clock on the wall; what is not
-            told apart is absent.
+            told apart is absent. One row of medians when thinned.
         starts: Fresh processes, on one image of median size.
         peak_memory_mib: Largest resident set of the process that answered for all images in all rounds.
     """
@@ -89,10 +89,11 @@ class PeerRun:
 
     @property
     def stages_p50_ms(self) -> dict[str, float]:
-        """Median of each of `STAGES`; what is not told apart counts as the rest."""
-        found = {name: np.array(table, np.float64) / 1e3 for name, table in self.stages_us.items()}
-        found["rest"] = self.wall_ms - sum(found.values(), np.zeros_like(self.wall_ms))
-        return {name: float(np.median(found[name])) for name in STAGES if name in found}
+        """Each of `STAGES`: median over the images of medians over the rounds; the rest is in no other stage."""
+        found = {name: _medians_over_rounds(table) for name, table in self.stages_us.items()}
+        whole = _medians_over_rounds(self.wall_us)
+        found["rest"] = np.maximum(whole - sum(found.values(), np.zeros_like(whole)), 0.0)
+        return {name: float(np.median(found[name])) / 1e3 for name in STAGES if name in found}
 
     @property
     def first_answers_ms(self) -> NDArray[np.float64]:
@@ -138,6 +139,7 @@ class PeerComparison:
         thread_runs: Ours with each number of threads; may be empty.
         environment: The machine before.
         environment_after: The machine afterwards.
+        thinned_out: Some tables hold medians over the rounds alone.
     """
 
     command: str
@@ -159,6 +161,7 @@ class PeerComparison:
     thread_runs: tuple[ThreadRun, ...]
     environment: Environment
     environment_after: Environment
+    thinned_out: bool = False
 
     def __post_init__(self) -> None:
         if not any(run.name == OURS for run in self.runs):
@@ -213,6 +216,15 @@ class PeerComparison:
             return None
         return auroc(positive, np.array(self.run(name).probabilities)[known])
 
+    def auroc_interval(self, name: str) -> Interval | None:
+        """DeLong's 95 % interval of it, images taken as independent; None where there is none."""
+        known = np.array([truth is not None for truth in self.truths])
+        positive = np.array([bool(truth) for truth in self.truths])[known]
+        try:
+            return delong_interval(positive, np.array(self.run(name).probabilities)[known])
+        except InputError:
+            return None
+
     @property
     def concerns(self) -> tuple[str, ...]:
         """Reasons to doubt the figures."""
@@ -223,6 +235,31 @@ class PeerComparison:
         """Reasons why the figures are worth nothing; none for a valid run."""
         rounds = [float(median) for median in np.median(self.ours.wall_ms, axis=1)]
         return reasons_invalid(self.environment, self.environment_after, rounds)
+
+    def thinned(self) -> "PeerComparison":
+        """The same in a fraction of the bytes, to be published.
+
+        All whole times stay; of processors' time and of stages only the medians over the rounds do, and probabilities
+        and the times of thread counts are rounded to what can matter.
+        """
+        runs = tuple(
+            dataclasses.replace(
+                run,
+                probabilities=tuple(round(probability, 9) for probability in run.probabilities),
+                cpu_us=_thin(run.cpu_us),
+                stages_us={name: _thin(table) for name, table in run.stages_us.items()},
+            )
+            for run in self.runs
+        )
+        thread_runs = tuple(
+            dataclasses.replace(
+                run,
+                total_ms=tuple(round(value, 3) for value in run.total_ms),
+                invoke_ms=tuple(round(value, 3) for value in run.invoke_ms),
+            )
+            for run in self.thread_runs
+        )
+        return dataclasses.replace(self, thinned_out=True, runs=runs, thread_runs=thread_runs)
 
     def to_table(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -239,6 +276,15 @@ class PeerComparison:
             raise InputError(f"{where} is no record of peers of schema version {SCHEMA_VERSION}")
         fields = {key: value for key, value in table.items() if key not in ("kind", "schema_version")}
         return read_record(cls, fields, where=where)
+
+
+def _medians_over_rounds(table: Table) -> NDArray[np.float64]:
+    """`[images]`."""
+    return np.asarray(np.median(np.array(table, np.float64), axis=0))
+
+
+def _thin(table: Table) -> Table:
+    return (tuple(round(value) for value in _medians_over_rounds(table)),)
 
 
 def quantiles(wall_ms: NDArray[np.float64]) -> dict[float, tuple[float, Interval | None]]:

@@ -28,8 +28,13 @@ MEMORY_TENSORFLOW = Bound(
 
 def right_peers(record: PeerComparison) -> tuple[PeerRun, ...]:
     """The peers that answer as we do on all but a share of the images: nobody wins by being wrong."""
-    allowed = OTHER_DECISIONS.at_most * len(record.images)
-    return tuple(run for run in record.peers if len(record.images) - record.same_decisions(run.name) <= allowed)
+    return tuple(run for run in record.peers if decides_alike(record, run.name))
+
+
+def decides_alike(record: PeerComparison, name: str) -> bool:
+    """Whether one answers as we do on all but the share of the images that is allowed."""
+    otherwise = len(record.images) - record.same_decisions(name)
+    return otherwise <= OTHER_DECISIONS.at_most * len(record.images)
 
 
 def targets(record: PeerComparison) -> tuple[tuple[Held, str], ...]:

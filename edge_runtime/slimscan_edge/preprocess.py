@@ -96,7 +96,7 @@ class PreprocessSpec:
     channels: int = 1
     fit: Fit = "stretch"
     resize_filter: ResizeFilter = "bilinear"
-    jpeg_oversample: int = 2
+    jpeg_oversample: int = 1
     intensity: Intensity = "none"
 
     def __post_init__(self) -> None:

@@ -302,7 +302,8 @@ def _figures_lines(name: str, part: Figures) -> list[str]:
 
 
 def _probability_lines(metrics: Sequence[ProbabilityComparison], prevalence: float | None) -> list[str]:
-    at = "" if prevalence is None else f" (predictive values at a prevalence of {prevalence:g})"
+    stated = any(metric.metric == "ppv" for metric in metrics)
+    at = f" (predictive values at a prevalence of {prevalence:g})" if stated else ""
     return [
         f"  probabilities{at}",
         *(

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help venv test arm lint fix demo reference lock clean
+.PHONY: help venv test instructions arm lint fix demo reference lock clean
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check --require-virtualenv
@@ -12,7 +12,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 --
 	--constraint requirements/constraints.txt --custom-compile-command "make lock"
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: .venv/.project ## make .venv with the locked packages and this project, editable
 	@true
@@ -29,8 +29,11 @@ venv: .venv/.project ## make .venv with the locked packages and this project, ed
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: lint ## style, types, import contracts, then the tests
+test: lint instructions ## style, types, import contracts, the count of instructions, then the tests
 	@$(BIN)/python -m pytest
+
+instructions: .venv/.project ## hold the instructions of an answer to the baseline; says so where it cannot
+	@$(BIN)/python tests/benchmarks/count_instructions.py
 
 arm: .venv/.project ## build the ARM machines on which the tests run the device's side, in the user's cache folder
 	@$(BIN)/python tests/emulation/build_root.py

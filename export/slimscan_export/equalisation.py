@@ -33,7 +33,15 @@ _LEAST = 1e-6
 scale."""
 
 _KERNELS = ("Conv2D", "DepthwiseConv2D", "Dense")
-_PASSED = ("Add", "BatchNormalization", "Dropout", "GlobalAveragePooling2D", "ReLU", "SpatialDropout2D")
+_PASSED = (
+    "Add",
+    "BatchNormalization",
+    "Dropout",
+    "GlobalAveragePooling2D",
+    "ReLU",
+    "SpatialDropout2D",
+    "ZeroPadding2D",
+)
 _BATCH = 32
 
 Factors = NDArray[np.float64]

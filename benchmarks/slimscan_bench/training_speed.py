@@ -23,6 +23,7 @@ from slimscan_bench.cold_start import peak_memory_mib
 from slimscan_bench.environment import Environment, concerns_between, read_environment
 from slimscan_bench.latency import BOOTSTRAP_SEED, Distribution
 from slimscan_bench.training_ways import KerasTraining, SlimscanTraining
+from slimscan_bench.validity import reasons_invalid
 from slimscan_edge.errors import InputError, MachineError
 from slimscan_edge.interpreter import describe_package
 from slimscan_train.config import DEFAULT_RECIPE, TrainConfig, read_recipe
@@ -120,6 +121,12 @@ class TrainingSpeed:
         """Reasons to doubt the figures."""
         return concerns_between(self.environment, self.environment_after)
 
+    @property
+    def invalid(self) -> tuple[str, ...]:
+        """Reasons why the figures are worth nothing; none for a valid run."""
+        epochs = [taken.training_s for taken in self.rounds]
+        return reasons_invalid(self.environment, self.environment_after, epochs)
+
     def to_table(self) -> dict[str, Any]:
         """Plain values for JSON: `schema_version`, every field, and under `summary` what is computed from them."""
         return {"schema_version": SCHEMA_VERSION, "summary": self._summary(), **dataclasses.asdict(self)}
@@ -143,11 +150,14 @@ class TrainingSpeed:
             f"target: at least {RATIO_AT_LEAST:g})",
             f"peak memory {memory_text(self.peak_memory_mib)}, plain Keras {memory_text(self.keras_peak_memory_mib)}",
             *(f"caution: {concern}" for concern in self.concerns),
+            *(f"INVALID: {reason}" for reason in self.invalid),
         ]
 
     def _summary(self) -> dict[str, Any]:
         return {
             "bootstrap_seed": BOOTSTRAP_SEED,
+            "valid": not self.invalid,
+            "invalid": self.invalid,
             "concerns": self.concerns,
             "images_per_second": {name: _median(self.images_per_second(name)) for name in _EPOCHS},
             "slowdown": {**_median(self.slowdown), "target_at_most": SLOWDOWN_AT_MOST},

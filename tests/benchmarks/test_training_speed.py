@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import sys
@@ -51,6 +52,14 @@ def test_figures_of_known_times(speed):
     assert speed.ratio.p50 == pytest.approx(2.5)
     low, high = speed.ratio.p50_interval
     assert 2.0 <= low < 2.5 < high <= 3.0
+
+
+def test_a_machine_that_throttled_makes_the_figures_invalid(speed):
+    assert speed.invalid == ()
+    hot = dataclasses.replace(speed.environment, throttled_flags=0x4)
+    marked = dataclasses.replace(speed, environment_after=hot)
+    assert marked.to_table()["summary"]["invalid"] == ("the board reports throttled now, after the measurement",)
+    assert marked.to_lines()[-1] == "INVALID: the board reports throttled now, after the measurement"
 
 
 def test_the_record_keeps_every_raw_value_and_says_the_targets(speed):

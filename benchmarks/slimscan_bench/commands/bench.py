@@ -66,6 +66,13 @@ class _Record(Protocol):
     def to_lines(self) -> list[str]: ...
 
 
+class _Measurement(_Record, Protocol):
+    """A record that may be invalid."""
+
+    @property
+    def invalid(self) -> tuple[str, ...]: ...
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = f"{parser.description}. {_DETAILS}"
@@ -116,14 +123,19 @@ def run(arguments: argparse.Namespace) -> int:
         return comparison.exit_code
     _settle(arguments)
     if arguments.training:
-        _report(_measure_training(arguments), arguments)
-        return EXIT_DONE
+        training = _measure_training(arguments)
+        _report(training, arguments)
+        return _judged(training.invalid, EXIT_DONE)
     record = _measure_answers(arguments)
     _report(record, arguments)
-    checked = _checked(record.bounds) if arguments.check else EXIT_DONE
-    for reason in record.invalid:
+    return _judged(record.invalid, _checked(record.bounds) if arguments.check else EXIT_DONE)
+
+
+def _judged(invalid: Sequence[str], code: int) -> int:
+    """Name every reason why the figures are worth nothing, and return the exit code."""
+    for reason in invalid:
         print(f"slimscan bench: INVALID: {reason}", file=sys.stderr)
-    return EXIT_GATE_INCONCLUSIVE if record.invalid else checked
+    return EXIT_GATE_INCONCLUSIVE if invalid else code
 
 
 def _report(record: _Record, arguments: argparse.Namespace) -> None:
@@ -172,11 +184,11 @@ def _settle(arguments: argparse.Namespace) -> None:
             setattr(arguments, name, count)
 
 
-def _measure_training(arguments: argparse.Namespace) -> _Record:
+def _measure_training(arguments: argparse.Namespace) -> _Measurement:
     try:
         # By name, as the command line loads commands: nothing here leads a device to a training package.
         speed = import_module("slimscan_bench.training_speed")
-        record: _Record = speed.measure_training_speed(
+        record: _Measurement = speed.measure_training_speed(
             recipe=arguments.recipe,
             changes=arguments.set,
             steps=arguments.steps,

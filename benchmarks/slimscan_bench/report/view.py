@@ -93,6 +93,7 @@ class View:
 
     Attributes:
         title: Of the page.
+        of_peers: Whether each way ran in a process of its own, as peers do; else all ran in one.
         command: That measured.
         started: When.
         bundle: Name and version.
@@ -114,6 +115,7 @@ class View:
     """
 
     title: str
+    of_peers: bool
     command: str
     started: str
     bundle: str
@@ -158,6 +160,7 @@ def view_of_peers(record: PeerComparison) -> View:
         notes.append("Of stages and processors' time this record keeps the medians over the rounds alone.")
     return View(
         title=f"{record.bundle_id} beside its peers",
+        of_peers=True,
         command=record.command,
         started=record.started,
         bundle=record.bundle_id,
@@ -212,6 +215,7 @@ def view_of_benchmark(record: Benchmark) -> View:
     starts = record.cold_starts
     return View(
         title=f"{record.bundle_id} on {record.environment.board or record.environment.architecture}",
+        of_peers=False,
         command=record.command,
         started=record.started,
         bundle=record.bundle_id,

@@ -198,6 +198,8 @@ def test_a_devices_record_becomes_a_page(device_record, tmp_path, capsys):
     ours = sorted(sample["taken"]["wall_ms"] for sample in table["samples"])
     assert page.table("Way")[1][1].startswith(f"{(ours[2] + ours[3]) / 2:.2f}")
     assert "drawn for the measurement" in page.text
+    assert "All ways ran in one process" in page.text
+    assert "MediaPipe" not in page.text
     assert table["environment"]["kernel"] in page.text
 
 

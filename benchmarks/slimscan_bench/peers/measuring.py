@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -346,6 +347,10 @@ def _start(command: Sequence[str], path: Path) -> FreshStart:
         )
 
 
+def _stage_ns(stage: str, reply: Reply) -> int:
+    return reply.stages_ns.get(stage, 0)
+
+
 def _run(one: _Ready, warm: _Warm, starts: tuple[FreshStart, ...], model_size_bytes: int) -> PeerRun:
     def table(nanoseconds: Callable[[Reply], int]) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(round(nanoseconds(reply) / 1e3) for reply in replies) for replies in warm.replies)
@@ -363,7 +368,7 @@ def _run(one: _Ready, warm: _Warm, starts: tuple[FreshStart, ...], model_size_by
         decisions=tuple(one.point.decide(probability) for probability in probabilities),
         wall_us=table(lambda reply: reply.wall_ns),
         cpu_us=table(lambda reply: reply.cpu_ns),
-        stages_us={name: table(lambda reply, name=name: reply.stages_ns.get(name, 0)) for name in told},  # type: ignore[misc]
+        stages_us={name: table(partial(_stage_ns, name)) for name in told},
         starts=starts,
         peak_memory_mib=warm.peak_memory_mib,
     )

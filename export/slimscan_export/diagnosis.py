@@ -28,7 +28,7 @@ IMAGES = 32
 """Calibration images that noise is measured on, spread over all of them, so that both classes are there."""
 
 LOW_SQNR_DB = 20.0
-"""Below it a layer is called out: noise of a tenth of the signal. Layers of networks that int8 does not hurt have 35 dB
+"""Below it a layer is called out: noise of a tenth of the signal. Layers of networks that int8 does not hurt have 33 dB
 and more."""
 
 

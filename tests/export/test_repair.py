@@ -1,6 +1,7 @@
 """Repair: judged on training patients apart from all others, the nearest try chosen, a broken model mended."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,9 @@ def test_a_model_with_one_layer_rescaled_is_diagnosed_to_it_and_repaired(
     evidence = out.with_suffix(".export")
     record = json.loads((evidence / "export.json").read_text())
     assert record["verdict"] == "PASS"
-    layers = sorted(record["diagnosis"]["layers"], key=lambda found: found["sqnr_db"])
+    layers = sorted(
+        record["diagnosis"]["layers"], key=lambda found: math.inf if found["sqnr_db"] is None else found["sqnr_db"]
+    )
     assert layers[0]["layer"] == "block5_pointwise"
     assert layers[0]["sqnr_db"] < 20 < layers[1]["sqnr_db"]
     assert {gate["verdict"] for gate in record["gates"]} == {"PASS"}

@@ -5,6 +5,7 @@ import json
 import random
 import subprocess
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -226,7 +227,9 @@ def _model(kind: ModelKind, classifier: Classifier, plan: PeersPlan, folder: Pat
             path.write_bytes(classifier.bundle.model)
             return path, manifest.operating_point
         case "mobile":
-            return _given(plan.mobile, "--mobile"), manifest.operating_point
+            path = _given(plan.mobile, "--mobile")
+            _require_twin_of(path, classifier.bundle.sha256)
+            return path, manifest.operating_point
         case "onnx" | "onnx_int8":
             path = _given(plan.onnx, "--onnx")
             return path, _point_of_twin(path, dataclasses.asdict(manifest.preprocess))
@@ -240,6 +243,20 @@ def _given(path: Path | None, flag: str) -> Path:
     if not path.is_file():
         raise InputError(f"{flag} {path.name} does not exist")
     return path
+
+
+def _require_twin_of(path: Path, bundle_sha256: str) -> None:
+    """Refuse a mobile twin that was made from another bundle; it carries that one's digest in a file behind it."""
+    try:
+        with zipfile.ZipFile(path) as behind:
+            said = json.loads(behind.read("slimscan.json"))
+        other = said["bundle_sha256"]
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as exc:
+        raise InputError(f"{path.name} is no mobile twin; make it with: slimscan export --mobile FILE") from exc
+    if other != bundle_sha256:
+        raise InputError(
+            f"{path.name} is the twin of {said.get('bundle')}, another bundle than the one that is measured"
+        )
 
 
 def _point_of_twin(path: Path, preprocess: Mapping[str, Any]) -> OperatingPoint:

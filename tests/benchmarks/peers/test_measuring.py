@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,21 @@ def test_a_twin_of_another_model_is_refused(measured, level_images, tmp_path):
     twin.write_bytes(b"".join(b"\x72" + bytes([len(entry)]) + entry for entry in pair))
     record = measured(level_images, ("slimscan", "onnxruntime"), onnx=twin, cold_starts=0)
     assert "another preprocessing" in record.failures[0].reason
+
+
+def test_a_mobile_twin_of_another_bundle_is_refused(measured, level_images, golden_bundle, tmp_path):
+    twin = tmp_path / "twin.tflite"
+
+    def reason():
+        record = measured(level_images, ("slimscan", "mediapipe"), mobile=twin, cold_starts=0, repeats=1, warmup=0)
+        return record.failures[0].reason
+
+    twin.write_bytes(b"no twin")
+    assert reason() == "twin.tflite is no mobile twin; make it with: slimscan export --mobile FILE"
+    for digest, words in (("00", "the twin of b-1.0.0, another bundle"), (golden_bundle.sha256, "exit code")):
+        with zipfile.ZipFile(twin, "w") as behind:
+            behind.writestr("slimscan.json", json.dumps({"bundle": "b-1.0.0", "bundle_sha256": digest}))
+        assert words in reason()  # the right digest gets as far as the script, which finds no MediaPipe here
 
 
 def test_without_ours_there_is_nothing_to_compare(measured, level_images, monkeypatch):

@@ -12,8 +12,8 @@ from slimscan_edge.classifier import Classifier
 from slimscan_edge.locate import locate_bundle
 from slimscan_edge.preprocess import ImageSource, image_files, preprocess
 
-MOST_LOGIT_CHANGE = 0.5
-"""Of 120 X-rays the most were 0.254 with pneumonia-0.1.0 and 0.202 with 0.2.0, and 0.290 as PNG with 0.1.0."""
+MOST_LOGIT_CHANGE = 0.6
+"""Of 120 X-rays the most was 0.448 with pneumonia-0.3.0."""
 
 
 @pytest.fixture(scope="module")

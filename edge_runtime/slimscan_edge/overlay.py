@@ -1,8 +1,9 @@
 """The evidence map drawn on the X-ray: where the model's answer came from.
 
 Colour and opacity grow with the evidence for the positive label, on a scale that is the bundle's and not the
-picture's: the same colour means the same evidence on every picture, and a picture without any stays grey. Lines
-of equal evidence keep the shape readable on a grey printer.
+picture's: the same colour means the same evidence on every picture, and a picture without any stays grey. Evidence
+counts from the operating point's bias on, so that a map whose mean is zero has a probability of one half. Lines of
+equal evidence keep the shape readable on a grey printer.
 """
 
 import io
@@ -71,7 +72,8 @@ def draw_overlay(source: ImageSource, finding: Finding, manifest: Manifest) -> I
     """
     xray = _to_display_size(decode(source, READING))
     scale = evidence_scale(manifest)
-    strength = place_evidence(finding.evidence / np.float32(scale), xray.size, manifest.preprocess)
+    evidence = (finding.evidence + np.float32(manifest.operating_point.bias)) / np.float32(scale)
+    strength = place_evidence(evidence, xray.size, manifest.preprocess)
     picture = Image.fromarray(_blend(np.asarray(xray), strength))
     return _with_caption(picture, finding, manifest, scale)
 
@@ -90,7 +92,7 @@ def write_overlay(path: str | os.PathLike[str], source: ImageSource, finding: Fi
 
 
 def evidence_scale(manifest: Manifest) -> float:
-    """The evidence that is drawn in full colour, in logits: the most that this bundle's map can hold.
+    """The evidence that is drawn in full colour, in logits above a probability of one half: the most that there can be.
 
     Raises:
         BundleError: The evidence is not quantised and has no bound.
@@ -98,7 +100,7 @@ def evidence_scale(manifest: Manifest) -> float:
     spec: TensorSpec = manifest.outputs[manifest.output_roles.index("evidence")]
     if spec.scale == 0.0:
         raise BundleError(f"{manifest.bundle_id} has a float evidence map and so no scale to draw it on")
-    return float(spec.real_values(np.array(np.iinfo(spec.dtype).max)))
+    return float(spec.real_values(np.array(np.iinfo(spec.dtype).max))) + manifest.operating_point.bias
 
 
 def place_evidence(

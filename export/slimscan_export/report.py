@@ -60,7 +60,7 @@ def write_report(
     """
     summary = summarise(run, export)
     drawn = (*summary.new_misses[:MOST_PICTURES], *summary.new_false_alarms[:MOST_PICTURES])
-    pictures, evidence_scale = _draw_cases(run, export.variants["int8"], drawn)
+    pictures, evidence_scale = _draw_cases(run, export, drawn)
     page = render(
         TEMPLATES / "export.html",
         summary=summary,
@@ -108,14 +108,15 @@ def _reliability(summary: ExportSummary) -> dict[str, str]:
     }
 
 
-def _draw_cases(run: Run, model: bytes, cases: Sequence[Case]) -> tuple[dict[str, EvidencePicture], float]:
+def _draw_cases(run: Run, export: Export, cases: Sequence[Case]) -> tuple[dict[str, EvidencePicture], float]:
     """Pictures by the image's path, and the evidence in logits that all of them draw in full colour."""
     if not cases:
         return {}, 1.0
     wanted = {case.image for case in cases}
     images = [image for image in run.split.images if image.path in wanted]
     pixels = run.pixels(images)
-    return draw_evidence([image.path for image in images], pixels, _evidence(model, pixels))
+    evidence = _evidence(export.variants["int8"], pixels) + np.float32(export.operating_point.bias)
+    return draw_evidence([image.path for image in images], pixels, evidence)
 
 
 def _evidence(model: bytes, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

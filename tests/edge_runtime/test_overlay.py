@@ -48,6 +48,17 @@ def test_a_stretched_map_covers_the_picture():
     assert max(placed[100:, :].max(), placed[:, 200:].max()) < 0.006  # no evidence where there is none
 
 
+def test_evidence_counts_from_a_probability_of_one_half(finding, classifier):
+    manifest = classifier.manifest
+    point = dataclasses.replace(manifest.operating_point, bias=3.0)
+    biased = dataclasses.replace(manifest, operating_point=point)
+    even, above = (finding(np.full((8, 8), logit)) for logit in (-3.0, 0.0))
+    assert (np.asarray(draw_overlay(GREY, even, biased))[300, 300] == 90).all()
+    assert (np.asarray(draw_overlay(GREY, above, manifest))[300, 300] == 90).all()
+    assert np.ptp(np.asarray(draw_overlay(GREY, above, biased))[300, 300]) > 5
+    assert evidence_scale(biased) == pytest.approx(evidence_scale(manifest) + 3.0)
+
+
 def test_letterbox_bars_hold_no_picture():
     # A 400x200 picture fills rows 16 to 48 of the 64x64 input: rows 1 and 2 of a 4x4 map.
     spec = PreprocessSpec(height=64, width=64, fit="letterbox")

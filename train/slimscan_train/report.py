@@ -100,7 +100,7 @@ def draw_evidence(
     Args:
         names: Of the images, `[N]`.
         pixels: As the model took them, uint8 `[N, H, W, C]`.
-        evidence: What it found for the positive label, float32 `[N, h, w]`, logits.
+        evidence: What it found for the positive label, float32 `[N, h, w]`, logits above a probability of one half.
 
     Returns:
         The pictures by name, and the evidence in logits that all of them draw in full colour.
@@ -190,7 +190,8 @@ def _draw_cases(run: Run, cases: Sequence[Case]) -> tuple[dict[str, EvidencePict
     wanted = {case.image for case in cases}
     images = [image for image in run.split.images if image.path in wanted]
     pixels = run.pixels(images)
-    return draw_evidence([image.path for image in images], pixels, _evidence(run.model(), pixels))
+    evidence = _evidence(run.model(), pixels) + np.float32(run.operating_point.bias)
+    return draw_evidence([image.path for image in images], pixels, evidence)
 
 
 def _evidence(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -108,7 +108,7 @@ def _reliability(summary: ExportSummary) -> dict[str, str]:
     }
 
 
-def _draw_cases(run: Run, export: Export, cases: Sequence[Case]) -> tuple[dict[str, EvidencePicture], float]:
+def _draw_cases(run: Run, export: "Export", cases: Sequence[Case]) -> tuple[dict[str, EvidencePicture], float]:
     """Pictures by the image's path, and the evidence in logits that all of them draw in full colour."""
     if not cases:
         return {}, 1.0

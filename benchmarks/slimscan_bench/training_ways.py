@@ -1,11 +1,14 @@
 """Two ways to train the same network on the same pictures, each able to time an epoch of itself: ours, and plain Keras.
 
-The pictures are drawn chests of the recipe's input size. Ours finds them decoded, as `slimscan train` does after its
-first look at a data set; plain Keras finds JPEG files that need no shrinking, which spares it what full-size X-rays
-would cost in every epoch.
+The pictures are drawn chests, JPEG files of the sizes that X-rays come in. Ours finds them decoded, as `slimscan train`
+does after its first look at a data set; plain Keras decodes and shrinks the files in every epoch.
 """
 
+import functools
+import io
+import itertools
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +16,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_bench.typical_images import TYPICAL
+from slimscan_edge.preprocess import preprocess
 from slimscan_train.augment import AugmentConfig
 from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
 from slimscan_train.config import TrainConfig
@@ -25,9 +28,6 @@ from slimscan_train.phantom import draw_phantom
 
 DRAWINGS = 64
 """Pictures that differ; drawn once, they come again and again, which no way of training notices."""
-JPEG_QUALITY = 90
-"""Gives a drawing of 160x160 1.9 bits a pixel. X-rays shrunk to that size and stored at 95 have 2.5: decoding these
-files is rather easier than decoding X-rays."""
 
 
 class SlimscanTraining:
@@ -83,7 +83,7 @@ class KerasTraining:
     """
 
     def __init__(self, config: TrainConfig, steps: int, folder: Path) -> None:
-        write_jpegs(folder, drawn_set(config, steps))
+        write_files(folder, steps * config.fit.batch)
         import tensorflow as tf
         import tf_keras
 
@@ -118,23 +118,27 @@ class KerasTraining:
 
 
 def drawn_set(config: TrainConfig, steps: int) -> TrainingSet:
-    """Drawn chests for an epoch of `steps` steps, half of them called positive."""
+    """The drawn chests of `write_files` for an epoch of `steps` steps, as the recipe's `[preprocess]` makes them."""
     count = steps * config.fit.batch
+    drawn = np.stack([preprocess(file, config.preprocess) for file in _drawn_files(min(count, DRAWINGS))])
     positive = np.arange(count) % 2 == 0
     return TrainingSet(
-        pixels=_drawings(config.preprocess)[np.arange(count) % DRAWINGS],
+        pixels=drawn[np.arange(count) % DRAWINGS],
         targets=np.repeat(positive[:, None], config.model.outputs, axis=1).astype(np.float32),
         weights=np.ones(count, np.float32),
     )
 
 
-def write_jpegs(folder: Path, data: TrainingSet) -> None:
-    """Write a set as JPEG files into `negative/` and `positive/` of an existing folder."""
+def write_files(folder: Path, count: int) -> None:
+    """Put drawn chests into `negative/` and `positive/` of an existing folder; those that come again are links."""
     for label in ("negative", "positive"):
         (folder / label).mkdir()
-    for index, (pixels, positive) in enumerate(zip(data.pixels, data.positive, strict=True)):
-        path = folder / ("positive" if positive else "negative") / f"{index:06}.jpeg"
-        Image.fromarray(pixels.squeeze()).save(path, quality=JPEG_QUALITY)
+    files = _drawn_files(min(count, DRAWINGS))
+    paths = [folder / ("negative" if index % 2 else "positive") / f"{index:06}.jpeg" for index in range(count)]
+    for path, file in zip(paths, files, strict=False):
+        path.write_bytes(file)
+    for index in range(len(files), count):
+        os.link(paths[index % DRAWINGS], paths[index])
 
 
 def preprocessing_layers(config: AugmentConfig) -> Any:
@@ -158,8 +162,13 @@ def preprocessing_layers(config: AugmentConfig) -> Any:
     return tf_keras.Sequential([layer for layer in chosen if layer is not None])
 
 
-def _drawings(spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """uint8 `[DRAWINGS, H, W, C]`; the same ones every time."""
+@functools.cache
+def _drawn_files(count: int) -> tuple[bytes, ...]:
+    """JPEG files of typical sizes; the same ones every time."""
     rng = np.random.default_rng(0)
-    drawn = np.stack([draw_phantom(rng, height=spec.height, width=spec.width) for _ in range(DRAWINGS)])
-    return np.repeat(drawn[..., None], spec.channels, axis=-1)
+    files = []
+    for width, height, quality in itertools.islice(itertools.cycle(TYPICAL), count):
+        buffer = io.BytesIO()
+        Image.fromarray(draw_phantom(rng, height=height, width=width)).save(buffer, "JPEG", quality=quality)
+        files.append(buffer.getvalue())
+    return tuple(files)

@@ -6,14 +6,14 @@ from importlib import metadata
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from slimscan_bench import training_speed
+from slimscan_bench import training_speed, training_ways
 from slimscan_bench.environment import read_environment
 from slimscan_bench.training_speed import Round, TrainingSpeed, measure_training_speed
-from slimscan_bench.training_ways import KerasTraining, SlimscanTraining, drawn_set, preprocessing_layers, write_jpegs
+from slimscan_bench.training_ways import KerasTraining, SlimscanTraining, drawn_set, preprocessing_layers, write_files
 from slimscan_edge.cli import main
 from slimscan_edge.errors import InputError, MachineError
+from slimscan_edge.preprocess import PreprocessSpec, preprocess
 from slimscan_train.augment import AugmentConfig
 from slimscan_train.config import read_recipe
 
@@ -103,13 +103,20 @@ def test_both_ways_are_given_the_same_pictures(tmp_path):
     assert data.targets.shape == (12, 2)
     assert data.positive.sum() == 6
     assert len(np.unique(data.pixels, axis=0)) == 12
-    write_jpegs(tmp_path, data)
+    write_files(tmp_path, 12)
     files = sorted(tmp_path.glob("*/*.jpeg"), key=lambda path: path.name)
     assert [path.parent.name for path in files] == ["positive", "negative"] * 6
+    spec = PreprocessSpec(height=32, width=32)
     for path, pixels in zip(files, data.pixels, strict=True):
-        with Image.open(path) as image:
-            assert image.mode == "L"
-            assert np.abs(np.asarray(image, np.int16) - pixels.squeeze()).mean() < 8
+        assert (preprocess(path, spec) == pixels).all()
+
+
+def test_pictures_that_come_again_take_no_more_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_ways, "DRAWINGS", 2)
+    write_files(tmp_path, 6)
+    files = sorted(tmp_path.glob("*/*.jpeg"), key=lambda path: path.name)
+    assert [path.parent.name for path in files] == ["positive", "negative"] * 3
+    assert len({path.stat().st_ino for path in files}) == 2
 
 
 @pytest.mark.slow

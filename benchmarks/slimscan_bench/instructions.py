@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,22 +60,26 @@ def count_instructions(
         MachineError: valgrind is absent, or cannot run the program.
     """
     counts = []
-    for way in ("slimscan", *ways):
-        first, more = (_count(way, bundle_path, image, answers) for answers in (1, 1 + ANSWERS))
-        counts.append(Instructions(way=way, image=image.name, first=first, more=more))
-        progress(len(counts))
+    with tempfile.TemporaryDirectory(prefix="slimscan-compiled-") as compiled:
+        for way in ("slimscan", *ways):
+            first, more = (_count(way, bundle_path, image, answers, compiled) for answers in (1, 1 + ANSWERS))
+            counts.append(Instructions(way=way, image=image.name, first=first, more=more))
+            progress(len(counts))
     return tuple(counts)
 
 
-def _count(way: str, bundle_path: Path, image: Path, answers: int) -> int:
+def _count(way: str, bundle_path: Path, image: Path, answers: int, compiled: str) -> int:
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         raise MachineError("valgrind is not installed; run: sudo apt install valgrind")
     tool = ["--tool=cachegrind", "--cache-sim=no", f"--cachegrind-out-file={os.devnull}"]
     program = [sys.executable, "-P", str(_PROGRAM), way, str(bundle_path), "1", str(image), str(answers)]
     # Hashes of strings, and so the order of sets, are random from process to process unless told otherwise; and threads
-    # of linear algebra spin while they wait for work, for as long as they happen to.
-    environment = {**os.environ, "PYTHONHASHSEED": "0", BLAS_THREADS: "1"}
+    # of linear algebra spin while they wait for work, for as long as they happen to. Modules are compiled before, by a
+    # process that is not counted: a fresh installation would have that in its first start.
+    environment = {**os.environ, "PYTHONHASHSEED": "0", BLAS_THREADS: "1", "PYTHONPYCACHEPREFIX": compiled}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run(program, capture_output=True, env=environment)
     done = subprocess.run([valgrind, *tool, *program], capture_output=True, text=True, env=environment)
     found = _TOTAL.search(done.stderr)
     if done.returncode or not found:

@@ -178,8 +178,8 @@ def predictive_value(
 
     Bayes' theorem on sensitivity and specificity, which were measured on positives and negatives taken as given; the
     interval is that of the logit, by the delta method (Mercaldo, Lau and Zhou 2007, Statistics in Medicine 26:2170).
-    Where a decision was always right or always wrong, two successes and two failures are added to both proportions for
-    the interval, as they do after Agresti and Coull.
+    Where a decision was always right or always wrong, half of the squared normal quantile, 1.92 at 95 %, is added to
+    successes and failures of both proportions for the interval: their adjusted logit interval.
 
     Args:
         positive: The positive predictive value; the negative one when False.
@@ -208,14 +208,16 @@ def predictive_value(
     value = right / (right + wrong) if right + wrong else math.nan
     z = _z(confidence)
     if not (0 < found < positives and 0 < cleared < negatives):
-        sensitivity, specificity = (found + 2) / (positives + 4), (cleared + 2) / (negatives + 4)
-        positives, negatives = positives + 4, negatives + 4
+        of_positives, of_negatives = positives + z**2, negatives + z**2
+        sensitivity, specificity = (found + z**2 / 2) / of_positives, (cleared + z**2 / 2) / of_negatives
+    else:
+        of_positives, of_negatives = float(positives), float(negatives)
     if positive:
         odds = sensitivity * prevalence / ((1 - specificity) * (1 - prevalence))
-        variance = (1 - sensitivity) / (sensitivity * positives) + specificity / ((1 - specificity) * negatives)
+        variance = (1 - sensitivity) / (sensitivity * of_positives) + specificity / ((1 - specificity) * of_negatives)
     else:
         odds = specificity * (1 - prevalence) / ((1 - sensitivity) * prevalence)
-        variance = sensitivity / ((1 - sensitivity) * positives) + (1 - specificity) / (specificity * negatives)
+        variance = sensitivity / ((1 - sensitivity) * of_positives) + (1 - specificity) / (specificity * of_negatives)
     reach = z * math.sqrt(variance)
     return value, Interval(_expit(math.log(odds) - reach), _expit(math.log(odds) + reach))
 

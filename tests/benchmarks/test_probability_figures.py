@@ -17,6 +17,19 @@ from slimscan_edge.operating_point import OperatingPoint
 LIVER = (231, 258, 54, 86)
 
 
+def test_their_intervals_as_published():
+    """A 70-gene signature of breast cancer (van de Vijver et al. 2002, doi 10.1056/NEJMoa021967), prevalence 0.07,
+    as the documentation of CIfinder for R prints it (cran.r-project.org/package=CIfinder, `method = "zhou"`)."""
+    signature = (31, 34, 32, 44, 0.07)
+    assert predictive_value(True, *signature)[0] == pytest.approx(0.2010444, abs=5e-8)
+    assert predictive_value(False, *signature)[0] == pytest.approx(0.9909508, abs=5e-8)
+    assert predictive_value(True, *signature)[1] == pytest.approx((0.1331384, 0.2919216), abs=5e-8)
+    assert predictive_value(False, *signature)[1] == pytest.approx((0.9734141, 0.9969560), abs=5e-8)
+    never_wrong = (31, 34, 44, 44, 0.07)  # there: with a continuity correction, the adjusted logit interval
+    assert predictive_value(True, *never_wrong)[1] == pytest.approx((0.2886800, 0.8676335), abs=5e-8)
+    assert predictive_value(False, *never_wrong)[1] == pytest.approx((0.9772354, 0.9955563), abs=5e-8)
+
+
 @pytest.mark.parametrize(("prevalence", "ppv", "npv"), [(258 / 344, 0.88, 0.67), (0.25, 0.45, 0.95)])
 def test_predictive_values_as_published(prevalence, ppv, npv):
     assert predictive_value(True, *LIVER, prevalence)[0] == pytest.approx(ppv, abs=5.1e-3)

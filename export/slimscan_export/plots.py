@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from slimscan_bench.scores import PairedScores
 from slimscan_export.ladder import Ladder
-from slimscan_train.plots import ACCENT, MUTED, RULE, SERIES, svg_figure
+from slimscan_train.plots import ACCENT, MUTED, RULE, SERIES, plain_log, svg_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,12 +68,12 @@ def ladder_plots(ladder: Ladder) -> dict[str, str]:
                 x, y, color=MUTED, linewidth=0.9, linestyle="--", label="of those that pass, none is cheaper in both"
             )
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
-        _plain_log(axes, "xy")
+        plain_log(axes, "xy")
         _mark_rows(axes, ladder, [(row.latency_ms, size) for row, size in zip(ladder.rows, sizes, strict=True)])
         axes.set(xlabel="latency, ms", ylabel="file, KiB")
 
     def draw_auroc(axes: "Axes") -> None:
-        _plain_log(axes, "x")
+        plain_log(axes, "x")
         for index, (split, colour, marker) in enumerate(zip(splits, SERIES, "os^", strict=False)):
             axes.plot([], [], marker, color=colour, label=split)
             areas = [row.answers[index].auroc for row in ladder.rows]
@@ -124,15 +124,3 @@ def _in_ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-
-
-def _plain_log(axes: "Axes", which: str) -> None:
-    """Logarithmic axes with ticks as people write them."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    for name in which:
-        axis = axes.xaxis if name == "x" else axes.yaxis
-        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())

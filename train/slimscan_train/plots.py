@@ -212,6 +212,18 @@ def svg_figure(draw: Callable[["Axes"], None], description: str, height: float =
     return _inline(file.getvalue(), description)
 
 
+def plain_log(axes: "Axes", which: str) -> None:
+    """Make the axes named in `which` ("x", "y" or "xy") logarithmic, with ticks as people write them."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for name in which:
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def small_picture(pixels: NDArray[np.uint8], longest: int) -> Image.Image:
     """A picture of uint8 `[H, W, C]`, reduced to a longest side in pixels when it is larger."""
     picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)

@@ -10,7 +10,7 @@ from slimscan_bench.peers.roster import FLOOR, OURS
 from slimscan_bench.report.ladder import Rung
 from slimscan_bench.report.view import View, Way, megapixels
 from slimscan_bench.scaling import ThreadFigures
-from slimscan_train.plots import ACCENT, MUTED, RULE, SERIES, svg_figure
+from slimscan_train.plots import ACCENT, MUTED, RULE, SERIES, plain_log, svg_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def latency_distributions(ways: Sequence[Way]) -> str:
     edges = np.geomspace(low * 0.9, high * 1.1, _BINS + 1)
 
     def draw(axes: "Axes") -> None:
-        _plain_log(axes, "x")
+        plain_log(axes, "x")
         for row, way in enumerate(ways):
             counts, _ = np.histogram(way.wall_ms, edges)
             heights = _RIDGE * counts / max(int(counts.max()), 1)
@@ -106,7 +106,7 @@ def first_answers(ways: Sequence[Way]) -> str:
     """Every fresh process, one row a way."""
 
     def draw(axes: "Axes") -> None:
-        _plain_log(axes, "x")
+        plain_log(axes, "x")
         for row, way in enumerate(ways):
             axes.plot(way.first_answers_ms, [row] * len(way.first_answers_ms), "o", color=_colour(way), alpha=0.4)
             median = float(np.median(way.first_answers_ms))
@@ -137,7 +137,7 @@ def accuracy_latency(ways: Sequence[Way]) -> str:
     points = {n: (way.p50_ms, way.auroc) for n, way in enumerate(ways, 1) if way.auroc is not None}
 
     def draw(axes: "Axes") -> None:
-        _plain_log(axes, "x")
+        plain_log(axes, "x")
         for number, at in points.items():
             way = ways[number - 1]
             if way.auroc_interval:
@@ -161,7 +161,7 @@ def size_accuracy(ways: Sequence[Way], ladder: Sequence[Rung]) -> str:
     splits = list(dict.fromkeys(split for rung in ladder for split in rung.auroc))
 
     def draw(axes: "Axes") -> None:
-        _plain_log(axes, "x")
+        plain_log(axes, "x")
         for split, colour, marker in zip(splits, SERIES[1:], "^v", strict=False):
             drawn = [rung for rung in ladder if split in rung.auroc]
             x, y = [rung.size_bytes / 1024 for rung in drawn], [rung.auroc[split] for rung in drawn]
@@ -258,15 +258,3 @@ def _number(axes: "Axes", points: Mapping[int, tuple[float, float]]) -> None:
     for _, members in groups:
         text = ", ".join(map(str, members))
         axes.annotate(text, points[members[0]], xytext=(6, 5), textcoords="offset points", fontsize=8)
-
-
-def _plain_log(axes: "Axes", which: str) -> None:
-    """Logarithmic axes with ticks as people write them."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    for name in which:
-        axis = axes.xaxis if name == "x" else axes.yaxis
-        (axes.set_xscale if name == "x" else axes.set_yscale)("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())

@@ -34,11 +34,20 @@ class ThreadRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadFigures:
-    """What some number of threads makes of it: medians over all rounds."""
+    """What some number of threads makes of it: medians over all rounds.
+
+    Attributes:
+        threads: Threads of one inference.
+        total_p50_ms: File to finding.
+        invoke_p50_ms: The network's part.
+        one_by_one_per_second: Images a second, each answered before the next is read.
+        images_per_second: As `slimscan predict` answers for a folder, reading ahead.
+    """
 
     threads: int
     total_p50_ms: float
     invoke_p50_ms: float
+    one_by_one_per_second: float
     images_per_second: float
 
 
@@ -85,6 +94,7 @@ def thread_figures(runs: Sequence[ThreadRun]) -> tuple[ThreadFigures, ...]:
                 threads=threads,
                 total_p50_ms=float(np.median([run.total_ms for run in chosen])),
                 invoke_p50_ms=float(np.median([run.invoke_ms for run in chosen])),
+                one_by_one_per_second=float(np.median([1e3 / np.mean(run.total_ms) for run in chosen])),
                 images_per_second=float(np.median([len(run.total_ms) / run.batch_seconds for run in chosen])),
             )
         )

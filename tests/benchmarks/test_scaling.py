@@ -36,4 +36,5 @@ def test_figures_are_medians_over_the_rounds():
     )
     assert (one.threads, one.total_p50_ms, one.invoke_p50_ms) == (1, 4.5, 2.5)
     assert one.images_per_second == pytest.approx((4 + 8) / 2)
+    assert one.one_by_one_per_second == pytest.approx((1e3 / 4 + 1e3 / 5) / 2)  # by the mean image, not the median one
     assert (two.threads, two.total_p50_ms, two.invoke_p50_ms, two.images_per_second) == (2, 1.5, 0.5, 20.0)

@@ -180,7 +180,7 @@ def size_accuracy(ways: Sequence[Way], ladder: Sequence[Rung]) -> str:
 def thread_scaling(figures: Sequence[ThreadFigures]) -> str:
     """Images a second over the number of threads: one after the other, and a folder read ahead; with the ideal."""
     threads = [row.threads for row in figures]
-    single = [1e3 / row.total_p50_ms for row in figures]
+    single = [row.one_by_one_per_second for row in figures]
     batch = [row.images_per_second for row in figures]
 
     def draw(axes: "Axes") -> None:

@@ -9,9 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-VERSION = 2
-"""Of what a seed draws: what is kept of the drawn pictures holds for one version."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentConfig:
@@ -106,8 +103,7 @@ def _tone(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
     curve = level ** tf.exp(config.gamma * gamma)[:, None]
     curve = (curve - 0.5) * tf.exp(config.contrast * contrast)[:, None] + 0.5 + config.exposure * exposure[:, None]
     table = tf.clip_by_value(curve, 0.0, 1.0) * 255.0  # [B, 256]
-    first = 256 * tf.range(tf.shape(pixels)[0])[:, None, None, None]  # of each image's row: one flat table is faster
-    return tf.gather(tf.reshape(table, [-1]), tf.cast(pixels, tf.int32) + first)  # [B, H, W, C]
+    return tf.gather(table, tf.cast(pixels, tf.int32), batch_dims=1)  # [B, H, W, C]
 
 
 def _geometry(x: Any, seed: Any, config: AugmentConfig) -> Any:
@@ -147,34 +143,21 @@ def _texture(x: Any, seed: Any, config: AugmentConfig) -> Any:
     blur, noise = _uniform(draws, 2, tf.shape(x)[0])
     if config.blur:
         weight = config.blur * tf.where(blur > 0, blur, 0.5 * blur)
-        x = x + weight[:, None, None, None] * (_smooth(x) - x)
+        x = x + weight[:, None, None, None] * (_smooth(_smooth(x)) - x)
     if config.noise:
-        # Uniform over one standard deviation times the root of 3 either way, from a byte of randomness a pixel.
-        reach = math.sqrt(3.0) * config.noise * tf.maximum(noise, 0.0)
-        x = x + reach[:, None, None, None] * _grain(tf.shape(x), grain)
+        # Uniform over one standard deviation times the root of 3 either way: a fifth of the cost of normal draws.
+        reach = math.sqrt(3.0) * config.noise * 255.0 * tf.maximum(noise, 0.0)
+        x = x + reach[:, None, None, None] * tf.random.stateless_uniform(tf.shape(x), grain, -1.0, 1.0)
     return tf.clip_by_value(x, 0.0, 255.0)
 
 
-def _grain(shape: Any, seed: Any) -> Any:
-    """Uniform noise of 256 levels from -255 to 255, float32 of a shape: four bytes of each random word are used."""
-    import tensorflow as tf
-
-    words = tf.random.stateless_uniform([-(-tf.reduce_prod(shape) // 4)], seed, None, None, tf.int32)
-    levels = tf.reshape(tf.bitcast(words, tf.uint8), [-1])[: tf.reduce_prod(shape)]
-    return 2.0 * tf.cast(tf.reshape(levels, shape), tf.float32) - 255.0
-
-
 def _smooth(x: Any) -> Any:
-    """The binomial filter 1 4 6 4 1 along both axes; by slices, several times faster than a convolution."""
+    """The binomial filter 1 2 1 along both axes; by slices, several times faster than a convolution of one channel."""
     import tensorflow as tf
 
-    x = tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]], "SYMMETRIC")
-    for _ in range(2):  # 1 2 1 twice along each axis
-        x = x[:, :-1] + x[:, 1:]
-        x = x[:, :-1] + x[:, 1:]
-        x = x[:, :, :-1] + x[:, :, 1:]
-        x = x[:, :, :-1] + x[:, :, 1:]
-    return x / 256.0
+    x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+    x = (x[:, :-2] + 2.0 * x[:, 1:-1] + x[:, 2:]) / 4.0
+    return (x[:, :, :-2] + 2.0 * x[:, :, 1:-1] + x[:, :, 2:]) / 4.0
 
 
 def _erase(x: Any, seed: Any, side: float) -> Any:

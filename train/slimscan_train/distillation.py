@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
-from slimscan_train import augment
 from slimscan_train.batches import Batch, TrainingSet
 from slimscan_train.config import TrainConfig
 from slimscan_train.pixels import cache_folder
@@ -104,7 +103,7 @@ def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
     """Of all that the answers depend on: teachers, images and the batches drawn of them."""
     fit = config.fit
     told = [
-        augment.VERSION,
+        "evidence",
         asdict(config.augment),
         fit.seed,
         fit.batch,

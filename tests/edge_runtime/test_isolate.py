@@ -191,6 +191,15 @@ def test_the_child_ends_with_its_decoder(encode):
     decoder.close()
 
 
+@pytest.fixture
+def interruptible():
+    """A shell starts what runs in its background with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_waiting_leaves_no_half_answer(obedient, encode):
     good = encode(np.full((8, 8), 200, np.uint8), "PNG")
     interrupt = threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])

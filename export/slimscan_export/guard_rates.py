@@ -20,10 +20,10 @@ from slimscan_edge.bundle import read_bundle
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import EXIT_DONE, InputError, SlimscanError
 from slimscan_edge.preprocess import ImageSource, image_files
-from slimscan_export.guarding import HELD_OUT
 from slimscan_export.not_xrays import draw_pictures
 from slimscan_train.run import Run, read_run
 from slimscan_train.shifts import SHIFTS
+from slimscan_train.training import VALIDATION
 
 Pixels = NDArray[np.uint8]
 
@@ -51,14 +51,14 @@ class Rate:
 
 def xray_rates(run: Run, classifier: Classifier) -> Iterator[Rate]:
     """Held-out X-rays, which should be accepted: as they are, and `val` under every shift."""
-    for split, shift in [*((split, "") for split in HELD_OUT), *((HELD_OUT[0], shift) for shift in SHIFTS)]:
+    for split, shift in [*((split, "") for split in VALIDATION), *((VALIDATION[0], shift) for shift in SHIFTS)]:
         if images := run.split.select(split):
             yield _rate(f"{split} {shift}".strip(), classifier, run.pixels(images, shift))
 
 
 def laid_otherwise_rates(run: Run, classifier: Classifier) -> Iterator[Rate]:
     """The X-rays of `val` as they should not come."""
-    pixels = run.pixels(run.split.select(HELD_OUT[0]))
+    pixels = run.pixels(run.split.select(VALIDATION[0]))
     for kind, change in LAID_OTHERWISE.items():
         yield _rate(kind, classifier, (np.ascontiguousarray(change(one)) for one in pixels))
 

@@ -19,8 +19,8 @@ from slimscan_edge.guard import FITTED, Guard, GuardRecord, coarse_view
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.run import Run
 from slimscan_train.shifts import SHIFTS
+from slimscan_train.training import VALIDATION
 
-HELD_OUT = ("val", "val_shift")
 SEED = 0
 MOST_IMAGES = 2400
 """Training X-rays drawn; beyond, the limits hardly move."""
@@ -79,7 +79,7 @@ def fit_guard(run: Run, classifier: Classifier) -> GuardRecord | None:
     record = _fit_basis(np.concatenate([seen.views() for seen in _see_all(run, classifier, fitting)]))
     record = _fit_limits(record, _see_all(run, classifier, limiting))
     words = f"{len(drawn)} training images of {len({image.patient for image in drawn})} patients, seed {SEED}"
-    held_out = {split: run.split.select(split) for split in HELD_OUT}
+    held_out = {split: run.split.select(split) for split in VALIDATION}
     rejected = {
         split: _see(run, classifier, images, "").rejected(Guard(record)) for split, images in held_out.items() if images
     }

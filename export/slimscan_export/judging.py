@@ -26,16 +26,13 @@ from slimscan_train.fit import predict_logits
 from slimscan_train.run import Run, ScoreRow, read_scores
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split
-from slimscan_train.training import operating_point, score_rows
+from slimscan_train.training import VALIDATION, operating_point, score_rows
 
 if TYPE_CHECKING:
     from slimscan_export.repair import Repair
 
-JUDGING_SPLITS = ("val", "val_shift")
-"""Patients that no weight and no calibration range was fitted on."""
-
 CHOOSING_SPLIT = "val"
-"""Those among them that thresholds are chosen on."""
+"""The validation patients on whom probabilities are calibrated, and to whose images the named shifts are applied."""
 
 Quantisation = Literal["ptq", "qat"]
 Logits = NDArray[np.float64]
@@ -139,7 +136,7 @@ def judge(
     Raises:
         InputError: The run's images are gone, too few, or of one class, or their scores are.
     """
-    images = run.split.select(*JUDGING_SPLITS)
+    images = run.split.select(*VALIDATION)
     if not images:
         raise InputError(f"{run.folder} holds no validation images to judge on")
     recorded = recorded_scores(run) if recorded is None else recorded
@@ -205,7 +202,7 @@ def recorded_scores(run: Run) -> Rows:
         InputError: The run's scores lack an image, or an image under a shift.
     """
     rows = {(row.image, row.shift): row for row in read_scores(run.folder / "scores.csv")}
-    needed = [(image.path, "") for image in run.split.select(*JUDGING_SPLITS)]
+    needed = [(image.path, "") for image in run.split.select(*VALIDATION)]
     needed += [(image.path, shift) for shift in SHIFTS for image in run.split.select(CHOOSING_SPLIT)]
     absent = [key for key in needed if key not in rows]
     if absent:

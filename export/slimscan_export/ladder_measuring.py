@@ -26,7 +26,7 @@ from slimscan_export.gates import in_short
 from slimscan_export.ladder import CARRIED, PICK_RULE, Answers, Ladder, Row
 from slimscan_export.ladder_networks import FLOAT, RECOVERY, Networks, TrainingConfig
 from slimscan_export.ladder_rows import RECIPES, Made, Recipe, Workshop, with_references
-from slimscan_export.micro import arena_bytes
+from slimscan_export.micro import arena_bytes_or_none
 from slimscan_export.summary import split_pair
 from slimscan_train.run import Run
 
@@ -181,7 +181,7 @@ def _row(made: Made, judgement: Judgement, latencies: tuple[float, ...]) -> Row:
         deflated_bytes=len(zlib.compress(made.model, level=9)),
         sparsity=tflite_sparsity(made.model),
         macs=sum(tflite_macs(made.model).values()),
-        arena_bytes=_arena(made.model),
+        arena_bytes=arena_bytes_or_none(made.model),
         latencies_ms=latencies,
         answers=judgement.answers,
         gates=judgement.gates,
@@ -190,14 +190,6 @@ def _row(made: Made, judgement: Judgement, latencies: tuple[float, ...]) -> Row:
         conversion_s=made.conversion_s,
         judging_s=judgement.seconds,
     )
-
-
-def _arena(model: bytes) -> int | None:
-    """Bytes of arena in TFLite Micro; None where it is not installed or does not run the model."""
-    try:
-        return arena_bytes(model)
-    except SlimscanError:
-        return None
 
 
 def _float_variants(made: Mapping[str, Made]) -> dict[str, bytes]:
@@ -242,7 +234,7 @@ class _Judge:
             self._networks[FLOAT],
             zeros=tflite_sparsity(made.model),
             note=self._note,
-            arena=_arena(made.model),
+            arena=arena_bytes_or_none(made.model),
         )
 
     def _judged_from(self, made: Made) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.bundle import Bundle
-from slimscan_edge.errors import InputError, MachineError, MissingExtraError
+from slimscan_edge.errors import InputError, MachineError, MissingExtraError, SlimscanError
 from slimscan_edge.golden import EXPECTED, OTHER_KERNELS_STEPS, TOLERANCE_STEPS
 from slimscan_edge.interpreter import Interpreter
 from slimscan_edge.preprocess import preprocess
@@ -74,6 +74,14 @@ def arena_bytes(model: bytes) -> int:
     if not found:
         raise MachineError(f"tflite-micro tells no arena ({text.strip()[-200:]!r}); install another version of it")
     return int(found[1])
+
+
+def arena_bytes_or_none(model: bytes) -> int | None:
+    """As `arena_bytes`; None where TFLite Micro is not installed or does not run the model."""
+    try:
+        return arena_bytes(model)
+    except SlimscanError:
+        return None
 
 
 def micro_outputs(

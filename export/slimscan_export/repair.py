@@ -26,8 +26,8 @@ from slimscan_export.convert import convert, saved_model
 from slimscan_export.diagnosis import LayerNoise, convert_partly, diagnose
 from slimscan_export.equalisation import Equalised, equalise
 from slimscan_export.fine_tuning import quantisation_aware, zero_share
-from slimscan_export.judging import JUDGING_SPLITS, Export, Rows, judge
-from slimscan_export.micro import arena_bytes
+from slimscan_export.judging import Export, Rows, judge
+from slimscan_export.micro import arena_bytes_or_none
 from slimscan_export.paired_gates import Gate
 from slimscan_export.summary import CalibrationSet, calibration_set
 from slimscan_train.distillation import Teacher
@@ -35,7 +35,7 @@ from slimscan_train.fit import predict_logits
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE
 from slimscan_train.run import Run
 from slimscan_train.split import Split
-from slimscan_train.training import operating_point, score_rows, training_set
+from slimscan_train.training import VALIDATION, operating_point, score_rows, training_set
 
 MOST_IMAGES = 400
 """Of each class in the repair split: a strict gate on new misses takes 149 patients without one, and 236 with one."""
@@ -158,7 +158,7 @@ def repair(
         if attempt.verdict in ("PASS", "INCONCLUSIVE"):  # where images are too few to tell, no other try has more
             break
     chosen = choose(as_exported, attempts)
-    images = workshop.run.split.select(*JUDGING_SPLITS)
+    images = workshop.run.split.select(*VALIDATION)
     return Repair(
         images=tuple(image.path for image in images),
         patients=len({image.patient for image in images}),
@@ -279,7 +279,7 @@ class _Workshop:
                 self._float_model,
                 zeros=made.zeros,
                 note=self._note,
-                arena=_arena(made.model),
+                arena=arena_bytes_or_none(made.model),
                 recorded=self._recorded,
             )
         except SlimscanError as exc:
@@ -392,10 +392,3 @@ def _in_float_words(count: int) -> str:
 
 def _since(start: float) -> float:
     return round(perf_counter() - start, 1)
-
-
-def _arena(model: bytes) -> int | None:
-    try:
-        return arena_bytes(model)
-    except SlimscanError:
-        return None

@@ -45,12 +45,10 @@ class Saturation:
 
     Attributes:
         tensor: Its name.
-        beyond: How many of its values.
         share: Of its values, 0 to 1.
     """
 
     tensor: str
-    beyond: int
     share: float
 
 
@@ -138,10 +136,7 @@ def saturation(model: bytes, pixels: NDArray[np.uint8]) -> tuple[Saturation, ...
             found = (interpreter.get_tensor(tensor).astype(np.float64) - zero_point) * scale
             values[tensor] += found.size
             beyond[tensor] += int(((found < lowest - scale) | (found > highest + scale)).sum())
-    shares = [
-        Saturation(tensor=details[tensor]["name"], beyond=count, share=count / values[tensor])
-        for tensor, count in beyond.items()
-    ]
+    shares = [Saturation(tensor=details[tensor]["name"], share=beyond[tensor] / values[tensor]) for tensor in ranges]
     return tuple(sorted(shares, key=lambda found: -found.share))
 
 
@@ -149,10 +144,9 @@ def require_unsaturated(model: bytes, pixels: NDArray[np.uint8]) -> None:
     """Refuse an int8 model whose ranges cut off what calibration images put through it.
 
     Raises:
-        InputError: More than `MOST_SATURATED` of a tensor lies beyond its range, and more than a single value: of a
-            logit, which is one value an image, one is more than that already.
+        InputError: More than `MOST_SATURATED` of a tensor lies beyond its range.
     """
-    over = [found for found in saturation(model, pixels) if found.share > MOST_SATURATED and found.beyond > 1]
+    over = [found for found in saturation(model, pixels) if found.share > MOST_SATURATED]
     if over:
         raise InputError(
             f"{len(over)} int8 tensors saturate on the calibration images: {over[0].share:.1%} of the values of "

@@ -92,4 +92,4 @@ def test_int16_activations_answer_closer_than_int8_from_the_same_pixels(exported
     errors = [
         np.abs(tflite_score(model)(exported.pixels) - expected).mean() for model in (file, exported.variants["int8"])
     ]
-    assert errors[0] < errors[1]
+    assert errors[0] < errors[1] / 2

@@ -165,7 +165,7 @@ def _can_be_scaled(layer: Any, model: Any) -> bool:
 
 
 def _peaks(model: Any, groups: Sequence[Group], pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """The largest value that comes into each activation, by channel; of a group without one, that its makers make.
+    """The largest value that comes into each activation, by channel; of a group without one, into its readers.
 
     Args:
         model: The Keras model.
@@ -192,7 +192,7 @@ def _peaks(model: Any, groups: Sequence[Group], pixels: NDArray[np.uint8]) -> di
 
 
 def _watched(model: Any, group: Group) -> list[str]:
-    """The activations of a group, or without one what passes its channels on or makes them."""
+    """The layers whose input tells how strong a group's channels are: its activations, or without one its readers."""
     relus = [name for name in group.passed if type(model.get_layer(name)).__name__ == "ReLU"]
     return relus or [*group.readers]
 

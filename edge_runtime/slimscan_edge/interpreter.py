@@ -91,9 +91,13 @@ class Interpreter:
         Returns:
             A copy of each output tensor, in the order of `outputs`.
         """
+        self.run(pixels)
+        return tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
+
+    def run(self, pixels: NDArray[np.uint8]) -> None:
+        """Run the model once, as `invoke` does, and copy nothing out of it."""
         self._interpreter.set_tensor(self._input_index, pixels)
         self._interpreter.invoke()
-        return tuple(self._interpreter.get_tensor(index) for index in self._output_indices)
 
 
 def import_interpreter() -> Any:

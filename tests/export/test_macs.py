@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slimscan_bench import macs
 from slimscan_bench.macs import tflite_macs, tflite_sparsity
+from slimscan_bench.tflite_file import TfliteFile
 from slimscan_edge.errors import InputError
 from slimscan_export.macs import keras_macs
 
@@ -62,6 +62,6 @@ def test_no_precision_changes_the_count(exported, precision):
 
 def test_a_model_that_multiplies_nothing_has_no_share_of_zeros(golden_bundle, monkeypatch):
     assert tflite_macs(golden_bundle.model)
-    monkeypatch.setattr(macs._File, "weighted_operators", lambda _: [])
+    monkeypatch.setattr(TfliteFile, "weighted_operators", lambda _: [])
     with pytest.raises(InputError, match="neither convolutions nor fully connected layers"):
         tflite_sparsity(golden_bundle.model)

@@ -22,7 +22,7 @@ from slimscan_bench.environment import read_environment
 from slimscan_edge.interpreter import describe_package, import_interpreter, package_of
 
 PLANTED = 0.10
-BY_ITSELF = ("--repeats", "30", "--warmup", "3", "--cold-starts", "0")
+BY_ITSELF = ("--processes", "5", "--repeats", "10", "--warmup", "3", "--cold-starts", "0")
 _PLANT = """
 from time import process_time
 from slimscan_edge.classifier import Classifier

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slimscan_bench.bootstrap import Interval
 from slimscan_bench.bounds import COLD_START, OTHER_DECISIONS, OVER_FLOOR, OVER_PLAIN, PEAK_MEMORY, Bound, Held, exact
 from slimscan_bench.cold_start import ColdStart
@@ -17,7 +19,7 @@ from slimscan_bench.side_by_side import Answer, Clock, Ratio, p50_ratio, share_d
 from slimscan_bench.validity import MIN_ROUNDS_FOR_SPREAD, reasons_invalid, round_medians
 from slimscan_edge.preprocess import read_header
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MOST_LISTED = 5
 """Images named in the report for people."""
 LARGE_FROM_PIXELS = 1_000_000
@@ -47,7 +49,8 @@ class Benchmark:
         bundle_size_bytes: Of the file.
         model_size_bytes: Of the `.tflite` inside.
         threads: Threads of one inference.
-        warmup: Rounds that were not kept.
+        processes: Processes that answered warm, one after the other; the first one's rounds come first.
+        warmup: Rounds in each that were not kept.
         synthetic: The images were drawn for the measurement.
         images: The images, in the order that samples count them.
         left_out: Names of images that the bundle rejects, which were not measured.
@@ -68,6 +71,7 @@ class Benchmark:
     bundle_size_bytes: int
     model_size_bytes: int
     threads: int
+    processes: int
     warmup: int
     synthetic: bool
     images: tuple[ImageFile, ...]
@@ -83,7 +87,16 @@ class Benchmark:
 
     def stage(self, name: str, *, image: int | None = None) -> Distribution:
         """Milliseconds of one of `STAGES`, over all images or one."""
-        return distribution(self.samples, name, image=image)
+        return distribution(self.samples, name, image=image, processes=self.processes)
+
+    @property
+    def process_medians_ms(self) -> tuple[float, ...]:
+        """Median of the whole answer in each process."""
+        rounds = 1 + max(sample.round for sample in self.samples)
+        walls: list[list[float]] = [[] for _ in range(self.processes)]
+        for sample in self.samples:
+            walls[sample.round * self.processes // rounds].append(sample.timings.total_ms)
+        return tuple(float(np.median(values)) for values in walls)
 
     @property
     def first_answer(self) -> Distribution:
@@ -127,7 +140,8 @@ class Benchmark:
 
     def ratio(self, way: str, *, image_class: str = "all", clock: Clock = "wall") -> Ratio:
         """Our median over another way's."""
-        return p50_ratio(self.samples, way, images=self.image_classes[image_class], clock=clock)
+        images = self.image_classes[image_class]
+        return p50_ratio(self.samples, way, images=images, clock=clock, processes=self.processes)
 
     @property
     def scaling(self) -> tuple[ThreadFigures, ...]:
@@ -180,6 +194,7 @@ class Benchmark:
             "",
             f"{'ms':8}{'p50':>9}  {'95 % interval':^19}{'p90':>9}{'p99':>9}   ({len(self.samples)} answers, warm)",
             *(_stage_line(name, self.stage(name)) for name in STAGES),
+            *self._process_lines(),
             "",
             *self._slowest_image_lines(),
             *self._ratio_lines(),
@@ -203,6 +218,12 @@ class Benchmark:
             + ("drawn for this measurement: no X-ray was read" if self.synthetic else "as given")
             + (f"; {len(self.left_out)} rejected and left out" if self.left_out else ""),
         ]
+
+    def _process_lines(self) -> list[str]:
+        if self.processes < 2:
+            return []
+        medians = self.process_medians_ms
+        return [f"  medians of the {self.processes} processes from {min(medians):.2f} to {max(medians):.2f} ms"]
 
     def _slowest_image_lines(self) -> list[str]:
         """The images that take longest, slowest first; the record holds them all."""
@@ -283,6 +304,7 @@ class Benchmark:
             "valid": not self.invalid,
             "invalid": self.invalid,
             "concerns": self.concerns,
+            "process_medians_ms": self.process_medians_ms,
             "stages_ms": {name: _figures(self.stage(name)) for name in STAGES},
             "ratios": {
                 way: {name: _ratio(self.ratio(way, image_class=name)) for name in self.image_classes}

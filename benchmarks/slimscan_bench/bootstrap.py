@@ -50,6 +50,22 @@ def clustered_replicates(
     return np.array([statistic(np.concatenate([members[c] for c in draw])) for draw in draws], dtype=np.float64)
 
 
+def draw_rounds(generator: np.random.Generator, rounds: int, processes: int) -> NDArray[np.intp]:
+    """Draw rounds of measurement, int `[rounds]`: processes with replacement, and in each of them rounds likewise.
+
+    Two processes of one program differ for as long as they live, by where their memory lies, so that the rounds of one
+    are alike as the images of a patient are (Davison and Hinkley 1997, 3.8).
+
+    Args:
+        generator: Of the random draws.
+        rounds: How many there are, those of the first process first, as many of each.
+        processes: How many processes they were taken in.
+    """
+    each = rounds // processes
+    chosen = generator.integers(processes, size=(processes, 1))
+    return (chosen * each + generator.integers(each, size=(processes, each))).ravel()
+
+
 def percentile_interval(replicates: NDArray[np.float64], confidence: float = 0.95) -> Interval:
     """The percentile interval of bootstrap replicates (Efron and Tibshirani 1993, chapter 13).
 

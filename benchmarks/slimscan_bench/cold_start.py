@@ -6,7 +6,6 @@ of the two is of one machine in one state. "Cold" is the process: files have bee
 page cache.
 """
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from slimscan_bench.child import as_from_a_shell, peak_memory_mib
 from slimscan_edge.bundle import Bundle
-from slimscan_edge.cli import BLAS_THREADS
 from slimscan_edge.errors import InterpreterError
 
-_PROGRAMS = Path(__file__).parent / "first_answer"
+_PROGRAMS = Path(__file__).parent / "programs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +99,10 @@ def measure_cold_starts(
 def _start(words: list[str]) -> Start:
     # -P: the script's own folder is not searched for modules, for either program.
     command = [sys.executable, "-P", str(_PROGRAMS / words[0]), *words[1:]]
-    # As from a shell: what this process was told at its own start is not handed on.
-    environment = {name: value for name, value in os.environ.items() if name != BLAS_THREADS}
     with tempfile.TemporaryFile("w+") as complaints:
         began = perf_counter()
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=as_from_a_shell()
         ) as child:
             assert child.stdout is not None
             answer = child.stdout.readline()
@@ -119,13 +116,3 @@ def _start(words: list[str]) -> Start:
                 f"{words[0]} ended with exit code {child.returncode} before its answer ({last}); run: slimscan doctor"
             )
     return Start(first_answer_ms=first_answer_ms, peak_memory_mib=peak)
-
-
-def peak_memory_mib(process: int) -> float | None:
-    """Largest resident set so far of a running process, by its id; None where `/proc` does not tell."""
-    # Not ru_maxrss: on Linux a process inherits the peak of the one that started it (getrusage(2), execve).
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return None

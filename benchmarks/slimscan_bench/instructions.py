@@ -19,7 +19,7 @@ from slimscan_edge.errors import MachineError
 
 ANSWERS = 10
 """Beside the first, whose cost is told apart."""
-_PROGRAM = Path(__file__).parent / "first_answer" / "many_answers.py"
+_PROGRAM = Path(__file__).parent / "programs" / "many_answers.py"
 _TOTAL = re.compile(r"I\s+refs:\s+([\d,]+)")
 
 

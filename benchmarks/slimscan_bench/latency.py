@@ -1,6 +1,6 @@
 """How long answers take: every stage of every image, measured warm and kept raw. Base dependencies only."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import permutations
@@ -9,9 +9,8 @@ from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slimscan_bench.bootstrap import Interval, clustered_interval
+from slimscan_bench.bootstrap import Interval, draw_rounds, percentile_interval
 from slimscan_bench.calibration import spin
 from slimscan_bench.ways import Way
 from slimscan_edge.classifier import Classifier, Finding, Timings
@@ -43,7 +42,7 @@ class Sample:
 
     Attributes:
         image: Which of the images, from 0.
-        round: Which of the rounds over all images, from 0.
+        round: Which of the rounds over all images, from 0; those of the first process come first.
         timings: Milliseconds of each stage.
         taken: The whole of it, as the other ways were timed.
         calibration: The fixed work of `slimscan_bench.calibration`, right after.
@@ -65,10 +64,12 @@ class Distribution:
     Attributes:
         values: In the order they were taken; at least one.
         rounds: Round of each.
+        processes: In how many processes the rounds were taken, as many in each, those of the first one first.
     """
 
     values: tuple[float, ...]
     rounds: tuple[int, ...]
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if not self.values or len(self.values) != len(self.rounds):
@@ -91,29 +92,32 @@ class Distribution:
 
     @property
     def p50_interval(self) -> Interval | None:
-        """95 % bootstrap interval of the median, whole rounds drawn; None with one round.
+        """95 % bootstrap interval of the median, processes and whole rounds drawn; None with one round.
 
-        It covers what varies from round to round on this machine with these images, and nothing more.
+        It covers what varies from process to process and from round to round on this machine with these images, and
+        nothing more.
         """
-        if len(set(self.rounds)) < 2:
+        names, place = np.unique(self.rounds, return_inverse=True)
+        if len(names) < 2:
             return None
         values = np.array(self.values)
+        by_round = [values[place == k] for k in range(len(names))]
+        generator = np.random.default_rng(BOOTSTRAP_SEED)
+        replicates = [
+            np.median(np.concatenate([by_round[k] for k in draw_rounds(generator, len(names), self.processes)]))
+            for _ in range(1000)
+        ]
+        return percentile_interval(np.array(replicates))
 
-        def median(drawn: NDArray[np.intp]) -> float:
-            return float(np.median(values[drawn]))
 
-        return clustered_interval(median, [str(r) for r in self.rounds], seed=BOOTSTRAP_SEED, resamples=1000)
-
-
-def measure_latency(
+def rounds_of_answers(
     classifier: Classifier,
     images: Sequence[Path],
     *,
     warmup: int,
     repeats: int,
     ways: Mapping[str, Way] | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> tuple[Sample, ...]:
+) -> Iterator[list[Sample]]:
     """Ask for every image, round after round, and keep what each stage took.
 
     Rounds go over all images in turn, so that a drift of the machine falls on all alike. Files are read anew
@@ -126,10 +130,9 @@ def measure_latency(
         warmup: Rounds before anything is kept.
         repeats: Rounds that are kept.
         ways: Other ways to be timed beside ours, by name.
-        progress: Called with the number of rounds done, warm-up included.
 
-    Returns:
-        `repeats * len(images)` samples in the order they were taken.
+    Yields:
+        A sample of each image, round after round; nothing of a round of the warm-up.
 
     Raises:
         InputError: There is no image, no round to keep, or the bundle rejects an image.
@@ -141,8 +144,8 @@ def measure_latency(
         )
     everyone = {_OURS: classifier.predict, **(ways or {})}
     orders = tuple(permutations(everyone))
-    samples = []
     for count in range(warmup + repeats):
+        samples = []
         for index, path in enumerate(images):
             finding, taken = _take_turns(everyone, orders[(count + index) % len(orders)], path)
             _, calibration = _timed(spin)
@@ -150,20 +153,17 @@ def measure_latency(
                 raise InputError(
                     f"{path} is rejected ({finding.reason}), so it takes no time; give images that are not"
                 )
-            if count >= warmup:
-                others = {name: taken[name] for name in ways or {}}
-                samples.append(
-                    Sample(
-                        image=index,
-                        round=count - warmup,
-                        timings=finding.timings,
-                        taken=taken[_OURS],
-                        calibration=calibration,
-                        others=others,
-                    )
+            samples.append(
+                Sample(
+                    image=index,
+                    round=count - warmup,
+                    timings=finding.timings,
+                    taken=taken[_OURS],
+                    calibration=calibration,
+                    others={name: taken[name] for name in ways or {}},
                 )
-        progress(count + 1)
-    return tuple(samples)
+            )
+        yield samples if count >= warmup else []
 
 
 def _take_turns(
@@ -184,16 +184,20 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, Taken]:
     return result, Taken(wall_ms=wall_ms, cpu_ms=cpu_ms)
 
 
-def distribution(samples: Sequence[Sample], stage: str, *, image: int | None = None) -> Distribution:
+def distribution(
+    samples: Sequence[Sample], stage: str, *, image: int | None = None, processes: int = 1
+) -> Distribution:
     """The values of one stage over all images, or over one.
 
     Args:
-        samples: From `measure_latency`.
+        samples: From `slimscan_bench.warm`.
         stage: One of `STAGES`.
         image: Which image; all when None.
+        processes: In how many processes they were taken.
     """
     chosen = [sample for sample in samples if image is None or sample.image == image]
     return Distribution(
         values=tuple(getattr(sample.timings, f"{stage}_ms") for sample in chosen),
         rounds=tuple(sample.round for sample in chosen),
+        processes=processes,
     )

@@ -11,9 +11,9 @@ from slimscan_bench.benchmark import Benchmark, describe_image
 from slimscan_bench.cold_start import measure_cold_starts
 from slimscan_bench.environment import read_environment
 from slimscan_bench.instructions import count_instructions
-from slimscan_bench.latency import measure_latency
 from slimscan_bench.scaling import measure_scaling
 from slimscan_bench.side_by_side import answer_each
+from slimscan_bench.warm import measure_warm
 from slimscan_bench.ways import WAYS
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import InputError
@@ -30,8 +30,9 @@ class Plan:
         command: The command line that asks for it, for the record.
         bundle_path: The bundle's file, for fresh processes to read.
         synthetic: The images were drawn for the measurement.
-        warmup: Rounds that are not kept.
-        repeats: Rounds that are kept.
+        processes: How many processes are measured warm, one after the other.
+        warmup: Rounds in each that are not kept.
+        repeats: Rounds in each that are kept.
         against: Names of other ways to measure beside ours.
         scaling: Whether to measure each number of threads.
         instructions: Whether to count instructions.
@@ -41,6 +42,7 @@ class Plan:
     command: str
     bundle_path: Path
     synthetic: bool
+    processes: int
     warmup: int
     repeats: int
     against: tuple[str, ...]
@@ -100,13 +102,20 @@ def measure(
         bundle_size_bytes=plan.bundle_path.stat().st_size,
         model_size_bytes=len(bundle.model),
         threads=interpreter.threads,
+        processes=plan.processes,
         warmup=plan.warmup,
         synthetic=plan.synthetic,
         images=described,
         left_out=tuple(path.name for path, answer in answered if answer.decision == "rejected"),
         answers=tuple(answer for _, answer in answered if answer.decision != "rejected"),
-        samples=measure_latency(
-            classifier, paths, **counts, ways=ways, progress=progress(f"rounds over {len(paths)} images", rounds)
+        samples=measure_warm(
+            plan.bundle_path,
+            paths,
+            **counts,
+            threads=interpreter.threads,
+            processes=plan.processes,
+            ways=plan.against,
+            progress=progress(f"rounds over {len(paths)} images", plan.processes * rounds),
         ),
         thread_runs=measure_scaling(
             bundle, paths, **counts, progress=progress(f"rounds over {len(paths)} images by threads", rounds)

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_bench.bootstrap import Interval, percentile_interval
+from slimscan_bench.bootstrap import Interval, draw_rounds, percentile_interval
 from slimscan_bench.latency import BOOTSTRAP_SEED, Taken
 from slimscan_bench.side_by_side import RESAMPLES, Clock
 from slimscan_bench.turns import Turn
@@ -92,16 +92,20 @@ def change_in_turn(turns: Sequence[Turn], clock: Clock) -> Change:
     )
 
 
-def change_between_runs(old: NDArray[np.float64], new: NDArray[np.float64], clock: Clock) -> Change:
+def change_between_runs(
+    old: NDArray[np.float64], new: NDArray[np.float64], clock: Clock, *, processes: tuple[int, int] = (1, 1)
+) -> Change:
     """The ratio of two runs that were taken one after the other.
 
     Of each image the median over rounds of log(answer / fixed work), new less old, then the mean over images. The
-    interval is a bootstrap of images, drawn for both runs together, and of rounds, drawn for each run by itself.
+    interval is a bootstrap of images, drawn for both runs together, and of processes and rounds, drawn for each run by
+    itself.
 
     Args:
         old: Answers over fixed work, float64 `[rounds, images]`.
         new: The same of the other run, of as many images.
         clock: What they were taken by, for the record.
+        processes: In how many processes the rounds of either were taken.
 
     Raises:
         InputError: There are fewer than `MIN_ROUNDS` rounds.
@@ -120,10 +124,11 @@ def change_between_runs(old: NDArray[np.float64], new: NDArray[np.float64], cloc
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     images = old.shape[1]
 
-    def draw(count: int) -> NDArray[np.intp]:
-        return generator.integers(count, size=count, dtype=np.intp)
+    def replicate() -> float:
+        rounds = [draw_rounds(generator, len(table), count) for table, count in zip(logs, processes, strict=True)]
+        return statistic(rounds, generator.integers(images, size=(images,)))
 
-    replicates = [statistic([draw(len(table)) for table in logs], draw(images)) for _ in range(RESAMPLES)]
+    replicates = [replicate() for _ in range(RESAMPLES)]
     return Change(
         what=f"{_WHAT[clock]} over fixed work's",
         ratio=statistic([np.arange(len(table)) for table in logs], np.arange(images)),

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_bench.bootstrap import Interval, percentile_interval
+from slimscan_bench.bootstrap import Interval, draw_rounds, percentile_interval
 from slimscan_bench.latency import BOOTSTRAP_SEED, Sample
 from slimscan_bench.ways import Way
 from slimscan_edge.classifier import Classifier
@@ -83,30 +83,35 @@ def share_decided_otherwise(answers: Sequence[Answer], way: str) -> float:
     return sum(answer.decision != answer.other_decisions[way] for answer in answers) / len(answers)
 
 
-def p50_ratio(samples: Sequence[Sample], way: str, *, images: Sequence[int], clock: Clock = "wall") -> Ratio:
+def p50_ratio(
+    samples: Sequence[Sample], way: str, *, images: Sequence[int], clock: Clock = "wall", processes: int = 1
+) -> Ratio:
     """Our median over another way's, all rounds over the given images taken together.
 
     The interval is a paired bootstrap: images and rounds are drawn, each with replacement and independently of the
-    other (Owen 2007, The pigeonhole bootstrap), and both medians are taken of the same draw. So it holds for other
-    images of the same kind and other minutes on the same machine.
+    other (Owen 2007, The pigeonhole bootstrap), rounds from processes that are drawn too, and both medians are taken of
+    the same draw. So it holds for other images of the same kind and other minutes and processes on the same machine.
 
     Args:
-        samples: From `measure_latency`; every image in every round.
+        samples: From `slimscan_bench.warm`; every image in every round.
         way: Name of the other way.
         images: Which images count, at least one.
         clock: What is compared, the time on the wall or processors' time.
+        processes: In how many processes the rounds were taken.
 
     Raises:
         InputError: An image was not measured in every round.
     """
     ours, other = (_table(samples, name, images, clock) for name in (None, way))
-    return paired_ratio(ours, other)
+    return paired_ratio(ours, other, processes=processes)
 
 
-def paired_ratio(ours: NDArray[np.float64], other: NDArray[np.float64]) -> Ratio:
+def paired_ratio(ours: NDArray[np.float64], other: NDArray[np.float64], *, processes: int = 1) -> Ratio:
     """As `p50_ratio`, of milliseconds `[rounds, images]` that were taken in turn."""
     return Ratio(
-        ours_p50_ms=float(np.median(ours)), other_p50_ms=float(np.median(other)), interval=_interval(ours, other)
+        ours_p50_ms=float(np.median(ours)),
+        other_p50_ms=float(np.median(other)),
+        interval=_interval(ours, other, processes),
     )
 
 
@@ -123,13 +128,13 @@ def _table(samples: Sequence[Sample], way: str | None, images: Sequence[int], cl
     return table
 
 
-def _interval(ours: NDArray[np.float64], other: NDArray[np.float64]) -> Interval | None:
+def _interval(ours: NDArray[np.float64], other: NDArray[np.float64], processes: int) -> Interval | None:
     if ours.size < 2:
         return None
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     rounds, images = ours.shape
     replicates = np.empty(RESAMPLES)
     for k in range(RESAMPLES):
-        drawn = np.ix_(generator.integers(rounds, size=rounds), generator.integers(images, size=images))
+        drawn = np.ix_(draw_rounds(generator, rounds, processes), generator.integers(images, size=images))
         replicates[k] = np.median(ours[drawn]) / np.median(other[drawn])
     return percentile_interval(replicates)

@@ -227,7 +227,9 @@ def _counted(old: Benchmark, new: Benchmark) -> tuple[Change, ...]:
 
 
 def _between(old: Benchmark, new: Benchmark, clock: Clock) -> Change:
-    return change_between_runs(_calibrated(old, clock), _calibrated(new, clock), clock)
+    return change_between_runs(
+        _calibrated(old, clock), _calibrated(new, clock), clock, processes=(old.processes, new.processes)
+    )
 
 
 def _calibrated(run: Benchmark, clock: Clock) -> NDArray[np.float64]:

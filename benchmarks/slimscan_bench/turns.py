@@ -5,23 +5,21 @@ percent or two for as long as they live (where their memory lies), so that sever
 other, and a pair counts as one observation.
 """
 
-import json
 import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from slimscan_bench.child import Child, ChildError
 from slimscan_bench.latency import Taken
 from slimscan_edge.bundle import SUFFIX
 from slimscan_edge.cli import BLAS_THREADS
 from slimscan_edge.errors import InputError, InterpreterError
 
-_PROGRAM = Path(__file__).parent / "first_answer" / "on_demand.py"
+_PROGRAM = Path(__file__).parent / "programs" / "on_demand.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +130,7 @@ def measure_in_turn(
     for pair in range(pairs):
         with ExitStack() as stack:
             order = (0, 1) if pair % 2 else (1, 0)
-            started = {k: stack.enter_context(_started(sides[k], threads)) for k in order}
+            started = {k: stack.enter_context(_Process(sides[k], threads)) for k in order}
             old, new = started[0], started[1]
             loaded = (old.loaded, new.loaded)
             if not kept:
@@ -165,51 +163,38 @@ def _rounds(
     return turns
 
 
-class _Process:
+class _Process(Child):
     """One side, loaded and waiting for images.
 
     Attributes:
         loaded: What it says of itself.
     """
 
-    def __init__(self, name: str, child: subprocess.Popen[str], complaints: IO[str]) -> None:
-        self._name, self._child, self._complaints = name, child, complaints
-        self.loaded: dict[str, Any] = self._reply()
+    def __init__(self, side: Side, threads: int | None) -> None:
+        # -P: the script's own folder is not searched for modules.
+        command = (str(side.python), "-P", str(_PROGRAM), str(side.bundle or ""), str(threads or 0))
+        super().__init__(command, environment={**os.environ, BLAS_THREADS: "1"})
+        self._name = side.name
+        try:
+            self.loaded: dict[str, Any] = self._reply()
+        except InterpreterError:
+            self.close()
+            raise
+
+    def __enter__(self) -> "_Process":
+        return self
 
     def answer(self, image: Path) -> tuple[Taken, str]:
         """What an answer for an image took, and the decision."""
-        assert self._child.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended; why is told below
-            print(json.dumps(str(image)), file=self._child.stdin, flush=True)
+        with suppress(ChildError):  # it has ended; why is told below
+            self.tell(str(image))
         wall_ms, cpu_ms, decision = self._reply()
         return Taken(wall_ms=wall_ms, cpu_ms=cpu_ms), decision
 
     def _reply(self) -> Any:
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        if line:
-            return json.loads(line)
-        self._child.wait()
-        self._complaints.seek(0)
-        last = (self._complaints.read().strip().splitlines() or ["no message"])[-1]
-        raise InterpreterError(
-            f"{self._name} ended with exit code {self._child.returncode} before its answer ({last}); "
-            "run with its own Python: slimscan doctor"
-        )
-
-
-@contextmanager
-def _started(side: Side, threads: int | None) -> Iterator[_Process]:
-    """One side's process; it is ended with the context."""
-    # -P: the script's own folder is not searched for modules.
-    command = [str(side.python), "-P", str(_PROGRAM), str(side.bundle or ""), str(threads or 0)]
-    environment = {**os.environ, BLAS_THREADS: "1"}
-    pipe = subprocess.PIPE
-    with (
-        tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=complaints, text=True, env=environment) as child,
-    ):
         try:
-            yield _Process(side.name, child, complaints)
-        finally:
-            child.kill()
+            return self.hear()
+        except ChildError as exc:
+            raise InterpreterError(
+                f"{self._name} gave no answer: {exc}; run with its own Python: slimscan doctor"
+            ) from exc

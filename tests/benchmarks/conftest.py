@@ -59,6 +59,7 @@ def planted() -> Callable[..., PeerComparison]:
             bundle_sha256="00" * 32,
             macs=43_000_000,
             threads=1,
+            processes=1,
             warmup=1,
             seed=0,
             labels=("NORMAL", "SICK"),

@@ -66,6 +66,7 @@ def planted(*, ours=1.0, plain=2.0, floor=1.0, cold=1.2, memory=50.0, largest=50
         bundle_size_bytes=1,
         model_size_bytes=1,
         threads=1,
+        processes=1,
         warmup=0,
         synthetic=False,
         images=tuple(image(f"{i}.jpeg", 500 + 100 * i, 1250) for i in range(10)),

@@ -36,7 +36,18 @@ def test_without_valgrind_it_says_what_to_install(golden_bundle_path, picture, m
     monkeypatch.setenv("PATH", "")
     with pytest.raises(MachineError, match="apt install valgrind"):
         count_instructions(golden_bundle_path, picture, ())
-    options = ["--bundle", str(golden_bundle_path), "--repeats", "1", "--warmup", "0", "--cold-starts", "0"]
+    options = [
+        "--bundle",
+        str(golden_bundle_path),
+        "--processes",
+        "1",
+        "--repeats",
+        "1",
+        "--warmup",
+        "0",
+        "--cold-starts",
+        "0",
+    ]
     assert main(["bench", str(picture), *options, "--instructions"]) == 4
     assert "apt install valgrind" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ from PIL import Image
 from slimscan_bench.benchmark import describe_image
 from slimscan_bench.cold_start import measure_cold_starts
 from slimscan_bench.environment import read_environment
-from slimscan_bench.latency import Distribution, distribution, measure_latency
+from slimscan_bench.latency import Distribution, distribution, rounds_of_answers
 from slimscan_bench.typical_images import TYPICAL, write_typical_images
 from slimscan_edge.bundle import read_bundle
 from slimscan_edge.classifier import Classifier, Finding
@@ -34,10 +34,10 @@ def pictures(tmp_path):
 
 
 def test_rounds_go_over_all_images_in_turn_and_the_warmup_is_dropped(classifier, pictures):
-    done = []
-    samples = measure_latency(classifier, pictures, warmup=2, repeats=3, progress=done.append)
+    rounds = list(rounds_of_answers(classifier, pictures, warmup=2, repeats=3))
+    assert [len(samples) for samples in rounds] == [0, 0, 2, 2, 2]
+    samples = [sample for samples in rounds for sample in samples]
     assert [(s.round, s.image) for s in samples] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
-    assert done == [1, 2, 3, 4, 5]
     total = distribution(samples, "total")
     parts = [distribution(samples, stage).values for stage in ("decode", "resize", "invoke", "decide")]
     assert total.values == pytest.approx(np.sum(parts, axis=0))
@@ -47,7 +47,8 @@ def test_rounds_go_over_all_images_in_turn_and_the_warmup_is_dropped(classifier,
 def test_other_ways_take_their_turn_on_every_image_in_changing_order(classifier, pictures):
     asked = []
     ways = {name: (lambda path, name=name: asked.append((name, path.name)) or 0.5) for name in ("a", "b")}
-    samples = measure_latency(classifier, pictures, warmup=1, repeats=6, ways=ways)
+    rounds = rounds_of_answers(classifier, pictures, warmup=1, repeats=6, ways=ways)
+    samples = [sample for samples in rounds for sample in samples]
     assert len(asked) == 2 * 7 * len(pictures)
     assert {name for _, name in asked} == {path.name for path in pictures}
     assert {tuple(sample.others) for sample in samples} == {("a", "b")}
@@ -57,7 +58,8 @@ def test_other_ways_take_their_turn_on_every_image_in_changing_order(classifier,
 
 
 def test_the_clock_of_the_other_ways_covers_all_stages_of_ours(classifier, pictures):
-    for sample in measure_latency(classifier, pictures, warmup=0, repeats=2):
+    first, _ = rounds_of_answers(classifier, pictures, warmup=0, repeats=2)
+    for sample in first:
         assert sample.taken.wall_ms >= sample.timings.total_ms
         assert sample.taken.cpu_ms > 0
         assert sample.others == {}
@@ -78,9 +80,9 @@ def test_percentiles_of_known_values():
 @pytest.mark.parametrize("counts", [{"warmup": 0, "repeats": 0}, {"warmup": -1, "repeats": 1}])
 def test_refuses_to_measure_nothing(classifier, pictures, counts):
     with pytest.raises(InputError, match="expected at least"):
-        measure_latency(classifier, pictures, **counts)
+        list(rounds_of_answers(classifier, pictures, **counts))
     with pytest.raises(InputError, match="got 0 images"):
-        measure_latency(classifier, [], warmup=0, repeats=1)
+        list(rounds_of_answers(classifier, [], warmup=0, repeats=1))
     with pytest.raises(InputError):
         Distribution(values=(), rounds=())
 
@@ -89,7 +91,7 @@ def test_an_unreadable_image_is_refused(classifier, tmp_path):
     broken = tmp_path / "broken.jpeg"
     broken.write_bytes(b"no picture")
     with pytest.raises(ImageError):
-        measure_latency(classifier, [broken], warmup=0, repeats=1)
+        list(rounds_of_answers(classifier, [broken], warmup=0, repeats=1))
     with pytest.raises(ImageError):
         describe_image(broken)
 
@@ -149,14 +151,14 @@ def test_typical_images_are_the_same_grey_jpegs_every_time(tmp_path):
 
 def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     out = tmp_path / "results" / "benchmark.json"
-    counts = ["--threads", "1", "--repeats", "4", "--warmup", "1", "--cold-starts", "1"]
+    counts = ["--threads", "1", "--processes", "2", "--repeats", "2", "--warmup", "1", "--cold-starts", "1"]
     code = main(["bench", *map(str, pictures), "--bundle", str(BUNDLE), *counts, "--json", "--out", str(out)])
     printed = capsys.readouterr().out
     assert code == 0
     assert printed.count("\n") == 1
     record = json.loads(printed)
     assert record == json.loads(out.read_text())
-    assert record["schema_version"] == 3
+    assert record["schema_version"] == 4
     assert record["bundle_id"] == "brightness-1.0.0"
     assert record["bundle_sha256"] == read_bundle(BUNDLE).sha256
     assert record["bundle_size_bytes"] == BUNDLE.stat().st_size
@@ -165,7 +167,7 @@ def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     assert len(record["samples"]) == 8
     assert record["summary"]["stages_ms"]["total"]["count"] == 8
     assert len(record["cold_starts"]) == len(record["largest_starts"]) == 1
-    assert "--repeats 4 --warmup 1 --cold-starts 1" in record["command"]
+    assert "--processes 2 --repeats 2 --warmup 1 --cold-starts 1" in record["command"]
     assert record["environment"]["python"] == read_environment(interpreter="").python
 
 
@@ -174,7 +176,10 @@ def test_of_many_images_the_slowest_are_named_and_the_rest_counted(tmp_path, cap
         Image.new("L", (40, 40), 30 * index).save(tmp_path / f"x{index}.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (1500, 1500), np.uint8)).save(tmp_path / "large.png")
     code = main(
-        ["bench", str(tmp_path), "--bundle", str(BUNDLE), "--repeats", "2", "--warmup", "1", "--cold-starts", "0"]
+        [
+            *["bench", str(tmp_path), "--bundle", str(BUNDLE), "--processes", "1", "--repeats", "2", "--warmup", "1"],
+            *["--cold-starts", "0"],
+        ]
     )
     named = [line for line in capsys.readouterr().out.splitlines() if "total p50" in line or "take less" in line]
     assert code == 0
@@ -183,7 +188,7 @@ def test_of_many_images_the_slowest_are_named_and_the_rest_counted(tmp_path, cap
 
 
 def test_command_without_images_says_that_it_drew_them(capsys):
-    options = ["--bundle", str(BUNDLE), "--repeats", "1", "--warmup", "0", "--cold-starts", "0"]
+    options = ["--bundle", str(BUNDLE), "--processes", "1", "--repeats", "1", "--warmup", "0", "--cold-starts", "0"]
     assert main(["bench", *options]) == 0
     table = capsys.readouterr().out
     assert "drawn for this measurement: no X-ray was read" in table
@@ -195,7 +200,8 @@ def test_command_without_images_says_that_it_drew_them(capsys):
 
 def test_command_measures_against_other_ways_and_by_threads(pictures, tmp_path, capsys):
     out = tmp_path / "benchmark.json"
-    options = ["--bundle", str(BUNDLE), "--repeats", "3", "--warmup", "0", "--cold-starts", "0", "--out", str(out)]
+    options = ["--bundle", str(BUNDLE), "--processes", "2", "--repeats", "2", "--warmup", "0", "--cold-starts", "0"]
+    options += ["--out", str(out)]
     code = main(["bench", *map(str, pictures), *options, "--against", "plain", "--against", "floor", "--scaling"])
     table, record = capsys.readouterr().out, json.loads(out.read_text())
     assert code == 0
@@ -224,7 +230,8 @@ def test_images_that_the_bundle_rejects_are_left_out_and_named(pictures, monkeyp
         return answered(self, source)
 
     monkeypatch.setattr(Classifier, "predict", picky)
-    options = ["--bundle", str(BUNDLE), "--repeats", "1", "--warmup", "0", "--cold-starts", "0", "--json"]
+    options = ["--bundle", str(BUNDLE), "--processes", "1", "--repeats", "1", "--warmup", "0", "--cold-starts", "0"]
+    options += ["--json"]
     assert main(["bench", *map(str, pictures), *options]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["left_out"] == ["grey60.jpeg"]
@@ -247,7 +254,8 @@ import sys
 for name in ("scipy", "sklearn", "matplotlib", "tensorflow", "tf_keras", "jinja2", "rich"):
     sys.modules[name] = None  # an import of it fails
 from slimscan_edge.cli import BLAS_THREADS, main
-sys.exit(main(["bench", "--bundle", {str(BUNDLE)!r}, "--repeats", "2", "--warmup", "0", "--cold-starts", "1"]))
+counts = ["--processes", "1", "--repeats", "2", "--warmup", "0", "--cold-starts", "1"]
+sys.exit(main(["bench", "--bundle", {str(BUNDLE)!r}, *counts]))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -132,7 +132,20 @@ def measured(golden_bundle_path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("records")
     path = folder / "record.json"
     picture(folder / "grey.png")
-    options = ["--repeats", "6", "--warmup", "0", "--cold-starts", "0", "--threads", "1", "--out", str(path)]
+    options = [
+        "--processes",
+        "3",
+        "--repeats",
+        "2",
+        "--warmup",
+        "0",
+        "--cold-starts",
+        "0",
+        "--threads",
+        "1",
+        "--out",
+        str(path),
+    ]
     assert main(["bench", str(folder / "grey.png"), "--bundle", str(golden_bundle_path), *options]) == 0
     return path
 
@@ -300,7 +313,7 @@ def test_a_side_that_ends_is_an_error_and_one_that_is_nothing_is_refused(tmp_pat
     good = read_side(golden_bundle_path, None)
     image = picture(tmp_path / "grey.png")
     counts = {"threads": 1, "pairs": 1, "warmup": 0, "repeats": 1}
-    with pytest.raises(InterpreterError, match=r"broken ended with exit code 1 .*no such build"):
+    with pytest.raises(InterpreterError, match=r"broken gave no answer: it ended with exit code 1: .*no such build"):
         measure_in_turn((good, broken), [image], **counts)
     with pytest.raises(InputError, match="is nothing to measure"):
         read_side(tmp_path, None)

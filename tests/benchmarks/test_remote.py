@@ -129,7 +129,8 @@ def test_command_measures_there_and_reports_here(far, left_behind, tmp_path, gol
         [
             *["bench", "--plan", "ssh", "clinic", "--ssh", f"ssh -F '{far}/ssh_config'"],
             *["--remote-program", program(tmp_path, SLIMSCAN), "--bundle", str(bundle), "--out", str(out)],
-            *["--repeats", "2", "--warmup", "0", "--cold-starts", "0", "--threads", "1", "--", *map(str, images)],
+            *["--processes", "2", "--repeats", "1", "--warmup", "0", "--cold-starts", "0", "--threads", "1"],
+            *["--", *map(str, images)],
             str(again),
         ]
     )

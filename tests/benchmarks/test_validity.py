@@ -49,6 +49,7 @@ def measured(pi, tmp_path, classifier, golden_bundle_path):
         command="",
         bundle_path=golden_bundle_path,
         synthetic=False,
+        processes=1,
         warmup=0,
         repeats=2,
         against=(),

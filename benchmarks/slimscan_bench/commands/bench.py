@@ -27,31 +27,32 @@ if TYPE_CHECKING:
     from slimscan_bench.bounds import Held
 
 _DETAILS = """\
-Each image is read, resized, run and decided on, again and again in turn; every time is kept and its median is given
-with an interval. Then `slimscan predict` is started afresh several times, in turn with a bare script that only imports
-NumPy, Pillow and the interpreter and runs the same model. Without images three drawn chests of typical X-ray sizes are
-used: times hold for such sizes, answers mean nothing. --against times another way in turn with ours on every image, on
-the same loaded network, and counts the same decisions: plain (decode in full, convert, resize, normalise in float,
-quantise, invoke) or floor (decode reduced, resize, invoke, nothing else). --check holds the figures to the project's
-bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain to tell (INCONCLUSIVE, exit code 3).
---instructions counts what valgrind sees a processor without AVX-512 do for an image of median size, which comes out the
-same on a busy machine. A run in which the board throttled, its frequency policy changed, or one round in ten took a
-quarter longer than the median round is marked INVALID, and the exit code is 3. With --training (needs the train extra)
-no bundle is run: epochs of the bare training step, of the input pipeline, of both and of plain Keras are timed in turn.
-Close other programs first.
+Each image is read, resized, run and decided on, again and again in turn, in several processes one after the other;
+every time is kept and its median is given with an interval. Then `slimscan predict` is started afresh several times, in
+turn with a bare script that only imports NumPy, Pillow and the interpreter and runs the same model. Without images
+three drawn chests of typical X-ray sizes are used: times hold for such sizes, answers mean nothing. --against times
+another way in turn with ours on every image, on the same loaded network, and counts the same decisions: plain (decode
+in full, convert, resize, normalise in float, quantise, invoke) or floor (decode reduced, resize, invoke, nothing else).
+--check holds the figures to the project's bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain
+to tell (INCONCLUSIVE, exit code 3). --instructions counts what valgrind sees a processor without AVX-512 do for an
+image of median size, which comes out the same on a busy machine. A run in which the board throttled, its frequency
+policy changed, or one round in ten took a quarter longer than the median round is marked INVALID, and the exit code is
+3. With --training (needs the train extra) no bundle is run: epochs of the bare training step, of the input pipeline, of
+both and of plain Keras are timed in turn. Close other programs first.
 """
 _ANSWERS_ONLY = (
     "images",
     "bundle",
     "threads",
     "allow_failed",
+    "processes",
     "cold_starts",
     "against",
     "check",
     "scaling",
     "instructions",
 )
-_ANSWERS_COUNTS = {"repeats": 50, "warmup": 5, "cold_starts": 10}
+_ANSWERS_COUNTS = {"processes": 5, "repeats": 10, "warmup": 3, "cold_starts": 10}
 _WAYS = ("plain", "floor")
 _TRAINING_ONLY = ("recipe", "set", "steps")
 _ONLY_WITH = {"--compare": ("pairs", "clock", "across_environments"), "--plan": ("remote_program", "ssh")}
@@ -79,10 +80,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     add_bundle_options(parser)
     parser.add_argument(
-        "--repeats", type=whole_number(1), metavar="N", help="rounds that are kept (default: 50; of training 5)"
+        "--processes", type=whole_number(1), metavar="N", help="processes, one after the other (default: 5)"
     )
     parser.add_argument(
-        "--warmup", type=whole_number(0), metavar="N", help="rounds before, not kept (default: 5; of training 1)"
+        "--repeats", type=whole_number(1), metavar="N", help="rounds in each that are kept (default: 10; of training 5)"
+    )
+    parser.add_argument(
+        "--warmup",
+        type=whole_number(0),
+        metavar="N",
+        help="rounds before in each, not kept (default: 3; of training 1)",
     )
     parser.add_argument(
         "--cold-starts", type=whole_number(0), metavar="N", help="fresh processes (default: 10; 0: none)"
@@ -213,6 +220,7 @@ def _measure_answers(arguments: argparse.Namespace) -> "Benchmark":
         command=_command(arguments, classifier.interpreter.threads),
         bundle_path=locate_bundle(arguments.bundle).path,
         synthetic=not given,
+        processes=arguments.processes,
         warmup=arguments.warmup,
         repeats=arguments.repeats,
         against=tuple(arguments.against),
@@ -230,7 +238,7 @@ def _command(arguments: argparse.Namespace, threads: int) -> str:
     words = ["slimscan", "bench", *map(str, arguments.images)]
     words += ["--bundle", str(arguments.bundle)] if arguments.bundle else []
     words += ["--threads", str(threads), *(["--allow-failed"] if arguments.allow_failed else [])]
-    for name in ("repeats", "warmup", "cold_starts"):
+    for name in ("processes", "repeats", "warmup", "cold_starts"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     words += [word for way in arguments.against for word in ("--against", way)]
     words += [f"--{name}" for name in ("check", "scaling", "instructions") if getattr(arguments, name)]

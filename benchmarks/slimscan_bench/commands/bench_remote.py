@@ -9,7 +9,7 @@ from slimscan_edge.errors import InputError
 if TYPE_CHECKING:
     from slimscan_bench.benchmark import Benchmark
 
-_COUNTS = ("threads", "repeats", "warmup", "cold_starts")
+_COUNTS = ("threads", "processes", "repeats", "warmup", "cold_starts")
 _SWITCHES = ("check", "scaling", "instructions", "allow_failed")
 _NOT_THERE = ("compare", "training", "pairs", "clock", "across_environments")
 

@@ -18,9 +18,10 @@ _DETAILS = """\
 Peers are a plain LiteRT script, tflite-runtime, full TensorFlow, ONNX Runtime (float, and int8 by its own quantiser),
 OpenVINO and MediaPipe Tasks. Each gets an environment of its own with pinned packages, made once in the cache folder
 (about 4 GB in all; needs a package index), and a process of its own. They answer for every image in turn, round after
-round; then each is started afresh several times. Folders named like the bundle's labels tell the truth of their images.
-FOLDER gets peers.json with every raw value and report.html. A peer that cannot be installed or fails is listed with its
-reason. Exit code 3: the machine was too restless for the figures to mean anything. Close other programs first.
+round, in several processes of each; then each is started afresh several times. Folders named like the bundle's labels
+tell the truth of their images. FOLDER gets peers.json with every raw value and report.html. A peer that cannot be
+installed or fails is listed with its reason. Exit code 3: the machine was too restless for the figures to mean
+anything. Close other programs first.
 """
 
 
@@ -33,8 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX twin, for ONNX Runtime and OpenVINO")
     parser.add_argument("--mobile", type=Path, metavar="FILE", help="three-channel twin, for MediaPipe Tasks")
     parser.add_argument("--only", nargs="+", default=[], metavar="PEER", help="these peers alone")
-    parser.add_argument("--repeats", type=whole_number(1), default=10, metavar="N", help="rounds that are kept (10)")
-    parser.add_argument("--warmup", type=whole_number(0), default=1, metavar="N", help="rounds before, not kept (1)")
+    parser.add_argument(
+        "--processes", type=whole_number(1), default=3, metavar="N", help="of each peer, one after the other (3)"
+    )
+    parser.add_argument(
+        "--repeats", type=whole_number(1), default=4, metavar="N", help="rounds in each that are kept (4)"
+    )
+    parser.add_argument(
+        "--warmup", type=whole_number(0), default=1, metavar="N", help="rounds before in each, not kept (1)"
+    )
     parser.add_argument(
         "--cold-starts", type=whole_number(0), default=10, metavar="N", help="fresh processes of each (10; 0: none)"
     )
@@ -80,6 +88,7 @@ def _measure(arguments: argparse.Namespace) -> "PeerComparison":
         onnx=arguments.onnx,
         mobile=arguments.mobile,
         names=chosen(arguments.only),
+        processes=arguments.processes,
         warmup=arguments.warmup,
         repeats=arguments.repeats,
         cold_starts=arguments.cold_starts,
@@ -104,7 +113,7 @@ def command_words(arguments: argparse.Namespace, threads: int) -> str:
     words += ["--allow-failed"] if arguments.allow_failed else []
     words += ["--only", *arguments.only] if arguments.only else []
     words += ["--threads", str(threads)]
-    for name in ("repeats", "warmup", "cold_starts"):
+    for name in ("processes", "repeats", "warmup", "cold_starts"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     return shlex.join(words)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_bench.benchmark import ImageFile
-from slimscan_bench.bootstrap import Interval, percentile_interval
+from slimscan_bench.bootstrap import Interval, draw_rounds, percentile_interval
 from slimscan_bench.environment import Environment, concerns_between
 from slimscan_bench.intervals import auroc, delong_interval
 from slimscan_bench.latency import BOOTSTRAP_SEED
@@ -20,7 +20,7 @@ from slimscan_bench.side_by_side import RESAMPLES, Ratio, paired_ratio
 from slimscan_bench.validity import reasons_invalid
 from slimscan_edge.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 KIND = "slimscan peers"
 QUANTILES = (0.5, 0.9, 0.99)
 STAGES = ("decode", "prepare", "invoke", "rest")
@@ -127,6 +127,7 @@ class PeerComparison:
         bundle_sha256: Of the file, hexadecimal.
         macs: Multiply-accumulates of one image.
         threads: Threads of one inference, of every peer that can be told.
+        processes: How many times all peers were started; the rounds are shared out among them, the first one's first.
         warmup: Rounds that were not kept.
         seed: Of the order in which peers took turns.
         labels: The negative and the positive label.
@@ -149,6 +150,7 @@ class PeerComparison:
     bundle_sha256: str
     macs: int
     threads: int
+    processes: int
     warmup: int
     seed: int
     labels: tuple[str, str]
@@ -194,7 +196,7 @@ class PeerComparison:
 
     def ratio(self, name: str) -> Ratio:
         """Our median over another's, on the same images in the same rounds."""
-        return paired_ratio(self.ours.wall_ms, self.run(name).wall_ms)
+        return paired_ratio(self.ours.wall_ms, self.run(name).wall_ms, processes=self.processes)
 
     def start_ratio(self, name: str) -> Ratio:
         """Our median from process start to first answer over another's."""
@@ -287,14 +289,15 @@ def _thin(table: Table) -> Table:
     return (tuple(round(value) for value in _medians_over_rounds(table)),)
 
 
-def quantiles(wall_ms: NDArray[np.float64]) -> dict[float, tuple[float, Interval | None]]:
+def quantiles(wall_ms: NDArray[np.float64], *, processes: int) -> dict[float, tuple[float, Interval | None]]:
     """Each of `QUANTILES` with its 95 % bootstrap interval.
 
     Images and rounds are drawn, each with replacement and independently of the other (Owen 2007, The pigeonhole
-    bootstrap).
+    bootstrap), rounds from processes that are drawn too.
 
     Args:
         wall_ms: Milliseconds `[rounds, images]`.
+        processes: In how many processes the rounds were taken.
 
     Returns:
         By quantile; no interval for a single value.
@@ -304,10 +307,12 @@ def quantiles(wall_ms: NDArray[np.float64]) -> dict[float, tuple[float, Interval
     found = np.quantile(wall_ms, QUANTILES)
     if wall_ms.size < 2:
         return {q: (float(value), None) for q, value in zip(QUANTILES, found, strict=True)}
-    draw = generator.integers
     replicates = np.array(
         [
-            np.quantile(wall_ms[np.ix_(draw(rounds, size=rounds), draw(images, size=images))], QUANTILES)
+            np.quantile(
+                wall_ms[np.ix_(draw_rounds(generator, rounds, processes), generator.integers(images, size=images))],
+                QUANTILES,
+            )
             for _ in range(RESAMPLES)
         ]
     )

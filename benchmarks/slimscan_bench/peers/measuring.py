@@ -16,12 +16,13 @@ from time import perf_counter
 from typing import Any
 
 from slimscan_bench.benchmark import describe_image
+from slimscan_bench.child import ChildError
 from slimscan_bench.environment import read_environment
 from slimscan_bench.macs import tflite_macs
 from slimscan_bench.measuring import Progress
 from slimscan_bench.peers.comparison import FreshStart, PeerComparison, PeerFailure, PeerRun
 from slimscan_bench.peers.onnx_properties import onnx_properties
-from slimscan_bench.peers.process import PeerError, PeerProcess, Reply
+from slimscan_bench.peers.process import PeerProcess, Reply
 from slimscan_bench.peers.roster import FOLDER, OURS, ROSTER, ModelKind, Peer
 from slimscan_bench.peers.scores import logit_of_score
 from slimscan_bench.scaling import measure_scaling
@@ -47,8 +48,9 @@ class PeersPlan:
         onnx: The ONNX twin; None: peers that need it are listed as failed.
         mobile: The twin for MediaPipe; the same.
         names: Of the roster, in the order of the report.
-        warmup: Rounds over all images that are not kept.
-        repeats: Rounds that are kept, at least one.
+        processes: Processes of each peer, one after the other, at least one.
+        warmup: Rounds over all images in each that are not kept.
+        repeats: Rounds in each that are kept, at least one.
         cold_starts: Fresh processes of each; 0 for none.
         scaling: Whether ours is measured with each number of threads too.
     """
@@ -58,6 +60,7 @@ class PeersPlan:
     onnx: Path | None
     mobile: Path | None
     names: tuple[str, ...]
+    processes: int
     warmup: int
     repeats: int
     cold_starts: int
@@ -128,6 +131,7 @@ def measure_peers(
         bundle_sha256=bundle.sha256,
         macs=sum(tflite_macs(bundle.model).values()),
         threads=classifier.interpreter.threads,
+        processes=plan.processes,
         warmup=plan.warmup,
         seed=SEED,
         labels=bundle.manifest.labels,
@@ -292,35 +296,63 @@ def _quantised(python: Path, model: Path, job: Mapping[str, Any], folder: Path, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Warm:
-    """What a process that answered for all images said: replies `[rounds][images]`."""
+    """What processes that answered for all images said: replies `[rounds][images]`."""
 
     replies: list[list[Reply]]
     versions: Mapping[str, str]
     peak_memory_mib: float | None
 
+    def followed_by(self, later: "_Warm") -> "_Warm":
+        peaks = [warm.peak_memory_mib for warm in (self, later) if warm.peak_memory_mib is not None]
+        return _Warm(
+            replies=self.replies + later.replies, versions=self.versions, peak_memory_mib=max(peaks, default=None)
+        )
+
 
 def _take_turns(
     ready: Sequence[_Ready], paths: Sequence[Path], plan: PeersPlan, failures: dict[str, str], progress: Progress
 ) -> dict[str, _Warm]:
+    """What the peers say, by name; those that fail in a process are not started again."""
     drawn = random.Random(SEED)  # noqa: S311 - an order, not a secret
     rounds = plan.warmup + plan.repeats
-    show = progress(f"rounds of {len(ready)} ways over {len(paths)} images", rounds)
+    show = progress(f"rounds of {len(ready)} ways over {len(paths)} images", plan.processes * rounds)
+    found: dict[str, _Warm] = {}
+    for process in range(plan.processes):
+        working = [one for one in ready if one.name not in failures]
+        said = _take_turns_once(working, paths, plan, failures, drawn, partial(_show_from, show, process * rounds))
+        found = {name: found[name].followed_by(warm) if name in found else warm for name, warm in said.items()}
+    return found
+
+
+def _show_from(show: Callable[[int], None], before: int, done: int) -> None:
+    show(before + done)
+
+
+def _take_turns_once(
+    ready: Sequence[_Ready],
+    paths: Sequence[Path],
+    plan: PeersPlan,
+    failures: dict[str, str],
+    drawn: random.Random,
+    show: Callable[[int], None],
+) -> dict[str, _Warm]:
+    """One process of each peer."""
     replies: dict[str, list[list[Reply]]] = {one.name: [] for one in ready}
     with ExitStack() as stack:
         processes: dict[str, PeerProcess] = {}
         for one in ready:
             try:
                 processes[one.name] = stack.enter_context(PeerProcess(one.command))
-            except PeerError as exc:
+            except ChildError as exc:
                 failures[one.name] = str(exc)
-        for count in range(rounds):
+        for count in range(plan.warmup + plan.repeats):
             for name in processes:
                 replies[name].append([])
             for path in paths:
                 for name in drawn.sample(sorted(processes), len(processes)):
                     try:
                         replies[name][-1].append(processes[name].ask(path.absolute()))
-                    except PeerError as exc:
+                    except ChildError as exc:
                         failures[name] = str(exc)
                         processes.pop(name).close()
             show(count + 1)
@@ -346,7 +378,7 @@ def _start_afresh(
         for one in drawn.sample(working, len(working)):
             try:
                 starts[one.name].append(_start(one.command, path.absolute()))
-            except PeerError as exc:
+            except ChildError as exc:
                 failures[one.name] = str(exc)
         show(count + 1)
     return {name: tuple(found[1:]) for name, found in starts.items()}

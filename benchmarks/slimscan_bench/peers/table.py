@@ -11,7 +11,7 @@ def lines(record: PeerComparison) -> list[str]:
     return [
         f"bundle   {record.bundle_id}, sha256 {record.bundle_sha256[:12]}",
         f"machine  {machine_text(record.environment)}",
-        f"images   {images}, {rounds} rounds, {record.threads} threads"
+        f"images   {images}, {rounds} rounds in {record.processes} processes of each, {record.threads} threads"
         + (f"; {len(record.left_out)} rejected and left out" if record.left_out else ""),
         "",
         f"{'':20}{'p50 ms':>8}  {'95 % interval':^17}{'p90':>8}{'p99':>8}{'ours/it':>9}{'same':>6}{'first ms':>10}",
@@ -24,7 +24,7 @@ def lines(record: PeerComparison) -> list[str]:
 
 
 def _line(record: PeerComparison, run: PeerRun) -> str:
-    found = quantiles(run.wall_ms)
+    found = quantiles(run.wall_ms, processes=record.processes)
     median, interval = found[0.5]
     first = "-" if run.first_answer_p50_ms is None else f"{run.first_answer_p50_ms:.0f}"
     return (

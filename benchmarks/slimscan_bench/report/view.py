@@ -29,6 +29,7 @@ class Way:
         words: How it goes from file to answer.
         versions: Of its packages.
         wall_ms: Milliseconds `[rounds, images]`.
+        processes: In how many processes the rounds were taken.
         stages_ms: Median of each stage; empty when none is told apart.
         ratio: Our median over its; None for ours.
         times_ours: How many times our time it takes, by image `[images]`.
@@ -46,6 +47,7 @@ class Way:
     words: str
     versions: Mapping[str, str]
     wall_ms: NDArray[np.float64]
+    processes: int
     stages_ms: Mapping[str, float]
     ratio: Ratio | None
     times_ours: NDArray[np.float64]
@@ -70,7 +72,7 @@ class Way:
     @property
     def quantiles(self) -> dict[float, tuple[float, Interval | None]]:
         """Median, 90th and 99th percentile with intervals."""
-        return quantiles(self.wall_ms)
+        return quantiles(self.wall_ms, processes=self.processes)
 
     @property
     def first_answer_ms(self) -> float | None:
@@ -196,6 +198,7 @@ def _way_of_peer(record: PeerComparison, run: PeerRun) -> Way:
         words=run.way,
         versions=run.versions,
         wall_ms=run.wall_ms,
+        processes=record.processes,
         stages_ms=run.stages_p50_ms,
         ratio=None if run.name == OURS else record.ratio(run.name),
         times_ours=record.times_ours(run.name),
@@ -231,6 +234,7 @@ def view_of_benchmark(record: Benchmark) -> View:
                 words="the whole classifier with every check",
                 versions={"interpreter": record.environment.interpreter},
                 wall_ms=ours,
+                processes=record.processes,
                 stages_ms={name: record.stage(name).p50 for name in ("decode", "resize", "invoke", "decide")},
                 ratio=None,
                 times_ours=np.ones(len(record.images)),
@@ -266,8 +270,9 @@ def _other_way(record: Benchmark, name: str, ours: NDArray[np.float64]) -> Way:
         words="on the same loaded interpreter",
         versions={},
         wall_ms=wall,
+        processes=record.processes,
         stages_ms={},
-        ratio=paired_ratio(ours, wall),
+        ratio=paired_ratio(ours, wall, processes=record.processes),
         times_ours=np.asarray(np.median(wall, axis=0) / np.median(ours, axis=0)),
         same_decisions=len(record.answers) - otherwise,
         right=True,

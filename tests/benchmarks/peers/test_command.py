@@ -16,7 +16,7 @@ from slimscan_edge.cli import main
 from slimscan_edge.errors import MachineError
 from slimscan_train.pixels import cache_folder
 
-QUICK = ["--repeats", "1", "--warmup", "0", "--cold-starts", "1"]
+QUICK = ["--processes", "1", "--repeats", "1", "--warmup", "0", "--cold-starts", "1"]
 
 
 def test_one_command_measures_and_writes_record_and_page(

@@ -39,6 +39,7 @@ def measured(classifier, golden_bundle_path):
             **{
                 "onnx": None,
                 "mobile": None,
+                "processes": 1,
                 "warmup": 1,
                 "repeats": 2,
                 "cold_starts": 1,
@@ -60,6 +61,15 @@ def unreliable(tmp_path, monkeypatch):
     script.write_text(BROKEN.format(folder=str(measuring.FOLDER)))
     peer = Peer(title="Unreliable", script=str(script), requirements="litert.txt", model="tflite", way="answers 3")
     monkeypatch.setattr(measuring, "ROSTER", {**ROSTER, "unreliable": peer})
+
+
+def test_peers_are_started_anew_for_each_process(measured, level_images):
+    record = measured(level_images, ("slimscan", "litert"), processes=2, warmup=0, repeats=1)
+    assert record.processes == 2
+    assert {run.wall_ms.shape for run in record.runs} == {(2, 3)}
+    assert all(run.peak_memory_mib is None or run.peak_memory_mib > 1.0 for run in record.runs)
+    low, high = record.ratio("litert").interval
+    assert low <= record.ratio("litert").value <= high
 
 
 def test_the_peers_answer_for_the_same_files_in_the_same_rounds(measured, level_images):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slimscan_bench.peers.process import PeerError, PeerProcess, Reply
+from slimscan_bench.child import ChildError
+from slimscan_bench.peers.process import PeerProcess, Reply
 from slimscan_bench.peers.roster import FOLDER
 from slimscan_edge.errors import EXIT_MACHINE
 
@@ -45,7 +46,7 @@ def test_a_peer_answers_again_and_again_whatever_its_libraries_print(tmp_path):
 
 def test_an_error_is_one_line_and_the_next_image_is_answered(tmp_path):
     with started(tmp_path, SERVES) as peer:
-        with pytest.raises(PeerError, match=r"^bad: ValueError: two lines$") as caught:
+        with pytest.raises(ChildError, match=r"^bad: ValueError: two lines$") as caught:
             peer.ask(Path("/x/bad"))
         assert peer.ask(Path("/ab")).value == 3.0
     assert caught.value.exit_code == EXIT_MACHINE
@@ -56,12 +57,12 @@ def test_an_error_is_one_line_and_the_next_image_is_answered(tmp_path):
     [
         ("import no_such_module", "exit code 1: ModuleNotFoundError: No module named 'no_such_module'"),
         ("sys.exit(3)", "exit code 3: no message"),
-        ("print('hello', flush=True); sys.stdin.read()", "it wrote b'hello', expected a JSON object"),
+        ("print('hello', flush=True); sys.stdin.read()", "it wrote b'hello', expected a line of JSON"),
         ("sys.stdin.readline(); print('{}', flush=True)", "it told no versions"),
     ],
 )
 def test_a_peer_that_is_none_says_why(tmp_path, script, words):
-    with started(tmp_path, script) as peer, pytest.raises(PeerError) as caught:
+    with started(tmp_path, script) as peer, pytest.raises(ChildError) as caught:
         peer.ask(Path("/a"))
     assert words in str(caught.value)
 
@@ -69,11 +70,11 @@ def test_a_peer_that_is_none_says_why(tmp_path, script, words):
 def test_a_peer_that_hangs_is_given_up(tmp_path):
     with (
         started(tmp_path, "import time; time.sleep(60)", seconds=0.3) as peer,
-        pytest.raises(PeerError, match=r"no answer for 0\.3 seconds"),
+        pytest.raises(ChildError, match=r"no answer for 0\.3 seconds"),
     ):
         peer.ask(Path("/a"))
 
 
 def test_a_program_that_is_not_there_cannot_be_started():
-    with pytest.raises(PeerError, match="/no/such/python cannot be started: No such file"):
+    with pytest.raises(ChildError, match="/no/such/python cannot be started: No such file"):
         PeerProcess(("/no/such/python",))

@@ -14,6 +14,7 @@ from slimscan_bench.cold_start import ColdStart
 from slimscan_bench.environment import Environment, concerns_between
 from slimscan_bench.instructions import Instructions
 from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
+from slimscan_bench.operators import NetworkProfile
 from slimscan_bench.scaling import ThreadFigures, ThreadRun, thread_figures
 from slimscan_bench.side_by_side import Answer, Clock, Ratio, p50_ratio, share_decided_otherwise
 from slimscan_bench.validity import MIN_ROUNDS_FOR_SPREAD, reasons_invalid, round_medians
@@ -57,6 +58,7 @@ class Benchmark:
         answers: What every way says of each image.
         samples: Every answer, warm.
         thread_runs: Rounds with each number of threads; may be empty.
+        operators: What each operator of the network takes; None when that was not measured.
         cold_starts: Every pair of fresh processes on an image of median size; may be empty.
         largest_starts: The same on the largest image, for its memory.
         instructions: Of every way on an image of median size; may be empty.
@@ -79,6 +81,7 @@ class Benchmark:
     answers: tuple[Answer, ...]
     samples: tuple[Sample, ...]
     thread_runs: tuple[ThreadRun, ...]
+    operators: NetworkProfile | None
     cold_starts: tuple[ColdStart, ...]
     largest_starts: tuple[ColdStart, ...]
     instructions: tuple[Instructions, ...]
@@ -199,6 +202,7 @@ class Benchmark:
             *self._slowest_image_lines(),
             *self._ratio_lines(),
             *self._scaling_lines(),
+            *self._operator_lines(),
             *self._instruction_lines(),
             *self._cold_start_lines(),
             *self._bound_lines(),
@@ -264,6 +268,9 @@ class Benchmark:
             ),
         ]
 
+    def _operator_lines(self) -> list[str]:
+        return ["", *self.operators.to_lines()] if self.operators else []
+
     def _instruction_lines(self) -> list[str]:
         if not self.instructions:
             return []
@@ -285,7 +292,7 @@ class Benchmark:
 
     def _cold_start_lines(self) -> list[str]:
         if not self.cold_starts:
-            return [""] if self.ways or self.thread_runs or self.instructions else []
+            return [""] if self.ways or self.thread_runs or self.operators or self.instructions else []
         ratio = self.floor_ratio
         return [
             "",

@@ -11,6 +11,7 @@ from slimscan_bench.benchmark import Benchmark, describe_image
 from slimscan_bench.cold_start import measure_cold_starts
 from slimscan_bench.environment import read_environment
 from slimscan_bench.instructions import count_instructions
+from slimscan_bench.operators import profile_operators
 from slimscan_bench.scaling import measure_scaling
 from slimscan_bench.side_by_side import answer_each
 from slimscan_bench.warm import measure_warm
@@ -35,6 +36,7 @@ class Plan:
         repeats: Rounds in each that are kept.
         against: Names of other ways to measure beside ours.
         scaling: Whether to measure each number of threads.
+        operators: Whether to tell the network's operators apart, in as many rounds as are kept of answers.
         instructions: Whether to count instructions.
         cold_starts: Pairs of fresh processes; 0 for none.
     """
@@ -47,6 +49,7 @@ class Plan:
     repeats: int
     against: tuple[str, ...]
     scaling: bool
+    operators: bool
     instructions: bool
     cold_starts: int
 
@@ -67,7 +70,7 @@ def measure(
         InputError: The bundle rejects all images.
         ImageError: An image is unreadable.
         InterpreterError: A fresh process ended without an answer.
-        MachineError: Instructions cannot be counted here.
+        MachineError: Instructions cannot be counted here, or operators not be told apart.
     """
     bundle, interpreter = classifier.bundle, classifier.interpreter
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -122,6 +125,14 @@ def measure(
         )
         if plan.scaling
         else (),
+        operators=profile_operators(
+            bundle.model,
+            threads=interpreter.threads,
+            rounds=plan.processes * plan.repeats,
+            progress=progress("rounds of the network by operators", plan.processes * plan.repeats),
+        )
+        if plan.operators
+        else None,
         cold_starts=start(
             typical,
             threads=interpreter.threads,

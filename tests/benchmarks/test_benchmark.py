@@ -74,6 +74,7 @@ def planted(*, ours=1.0, plain=2.0, floor=1.0, cold=1.2, memory=50.0, largest=50
         answers=answers,
         samples=samples,
         thread_runs=(),
+        operators=None,
         cold_starts=tuple(started(100 * cold, 100, memory=memory) for _ in range(5)),
         largest_starts=(started(300 * cold, 300, memory=largest),),
         instructions=(Instructions(way="slimscan", image="5.jpeg", first=700_000_000, more=1_450_000_000),),

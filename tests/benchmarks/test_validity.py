@@ -54,6 +54,7 @@ def measured(pi, tmp_path, classifier, golden_bundle_path):
         repeats=2,
         against=(),
         scaling=False,
+        operators=False,
         instructions=False,
         cold_starts=0,
     )

@@ -34,11 +34,12 @@ three drawn chests of typical X-ray sizes are used: times hold for such sizes, a
 another way in turn with ours on every image, on the same loaded network, and counts the same decisions: plain (decode
 in full, convert, resize, normalise in float, quantise, invoke) or floor (decode reduced, resize, invoke, nothing else).
 --check holds the figures to the project's bounds: each is kept to (PASS), missed (FAIL, exit code 1) or too uncertain
-to tell (INCONCLUSIVE, exit code 3). --instructions counts what valgrind sees a processor without AVX-512 do for an
-image of median size, which comes out the same on a busy machine. A run in which the board throttled, its frequency
-policy changed, or one round in ten took a quarter longer than the median round is marked INVALID, and the exit code is
-3. With --training (needs the train extra) no bundle is run: epochs of the bare training step, of the input pipeline, of
-both and of plain Keras are timed in turn. Close other programs first.
+to tell (INCONCLUSIVE, exit code 3). --operators times the network cut short after each operator, which XNNPACK does not
+tell. --instructions counts what valgrind sees a processor without AVX-512 do for an image of median size, which comes
+out the same on a busy machine. A run in which the board throttled, its frequency policy changed, or one round in ten
+took a quarter longer than the median round is marked INVALID, and the exit code is 3. With --training (needs the train
+extra) no bundle is run: epochs of the bare training step, of the input pipeline, of both and of plain Keras are timed
+in turn. Close other programs first.
 """
 _ANSWERS_ONLY = (
     "images",
@@ -50,6 +51,7 @@ _ANSWERS_ONLY = (
     "against",
     "check",
     "scaling",
+    "operators",
     "instructions",
 )
 _ANSWERS_COUNTS = {"processes": 5, "repeats": 10, "warmup": 3, "cold_starts": 10}
@@ -99,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--check", action="store_true", help="against both, and hold all figures to the bounds")
     parser.add_argument("--instructions", action="store_true", help="also count instructions (needs valgrind)")
+    parser.add_argument("--operators", action="store_true", help="also what each operator of the network takes")
     parser.add_argument("--scaling", action="store_true", help="also with each number of threads, and files in a batch")
     training = parser.add_argument_group("speed of training")
     training.add_argument("--training", action="store_true", help="measure it, and nothing else")
@@ -225,6 +228,7 @@ def _measure_answers(arguments: argparse.Namespace) -> "Benchmark":
         repeats=arguments.repeats,
         against=tuple(arguments.against),
         scaling=arguments.scaling,
+        operators=arguments.operators,
         instructions=arguments.instructions,
         cold_starts=arguments.cold_starts,
     )
@@ -241,5 +245,5 @@ def _command(arguments: argparse.Namespace, threads: int) -> str:
     for name in ("processes", "repeats", "warmup", "cold_starts"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     words += [word for way in arguments.against for word in ("--against", way)]
-    words += [f"--{name}" for name in ("check", "scaling", "instructions") if getattr(arguments, name)]
+    words += [f"--{name}" for name in ("check", "scaling", "operators", "instructions") if getattr(arguments, name)]
     return shlex.join(words)

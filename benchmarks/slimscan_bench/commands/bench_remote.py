@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from slimscan_bench.benchmark import Benchmark
 
 _COUNTS = ("threads", "processes", "repeats", "warmup", "cold_starts")
-_SWITCHES = ("check", "scaling", "instructions", "allow_failed")
+_SWITCHES = ("check", "scaling", "operators", "instructions", "allow_failed")
 _NOT_THERE = ("compare", "training", "pairs", "clock", "across_environments")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_bench.operators import NetworkProfile
 from slimscan_bench.peers.roster import FLOOR, OURS
 from slimscan_bench.report.ladder import Rung
 from slimscan_bench.report.view import View, Way, megapixels
@@ -30,7 +31,7 @@ _STAGE_COLOURS = (SERIES[0], SERIES[1], SERIES[2], MUTED)
 def report_plots(view: View, ladder: Sequence[Rung]) -> dict[str, str]:
     """Every figure, SVG by name; empty where the record does not allow it."""
     plots = {
-        **dict.fromkeys(("stages", "starts", "memory", "accuracy", "size", "threads"), ""),
+        **dict.fromkeys(("stages", "starts", "memory", "accuracy", "size", "threads", "operators"), ""),
         "distributions": latency_distributions(view.ways),
         "sizes": image_sizes(view),
     }
@@ -46,6 +47,8 @@ def report_plots(view: View, ladder: Sequence[Rung]) -> dict[str, str]:
         plots["size"] = size_accuracy(view.ways, ladder)
     if len(view.scaling) > 1:
         plots["threads"] = thread_scaling(view.scaling)
+    if view.operators:
+        plots["operators"] = operator_bars(view.operators)
     return plots
 
 
@@ -100,6 +103,32 @@ def _longest_bar(totals: Sequence[float]) -> float:
     """Where bars are cut off: beyond one that is several times as long as all others."""
     *others, longest = sorted(totals)
     return 1.3 * others[-1] if others and longest > _OUTLIER * others[-1] else 1.05 * longest
+
+
+def operator_bars(profile: NetworkProfile) -> str:
+    """What each operator adds to the network's time, in the order in which they run, with its interval."""
+    kinds = list(dict.fromkeys(operator.kind for operator in profile.operators))
+    colours = dict(zip(sorted(kinds, key=lambda kind: -_share(profile, kind)), [*SERIES[:4], MUTED], strict=False))
+
+    def draw(axes: "Axes") -> None:
+        labelled: set[str] = set()
+        for row, operator in enumerate(profile.operators):
+            kind = operator.kind if operator.kind in colours else ""
+            label = "" if kind in labelled else kind
+            labelled.add(kind)
+            axes.barh(row, operator.p50_us, 0.72, color=colours.get(operator.kind, MUTED), label=label or None)
+            if interval := operator.interval:
+                axes.plot(interval, [row, row], color=ACCENT, linewidth=1.0)
+        _name_rows(axes, [operator.short_name for operator in profile.operators])
+        axes.set_xlabel("µs")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, columnspacing=1.0, handlelength=1.2)
+
+    return svg_figure(draw, "Time of each operator of the network", height=_height(len(profile.operators)) * 0.62)
+
+
+def _share(profile: NetworkProfile, kind: str) -> float:
+    """Microseconds of all operators of a kind."""
+    return sum(operator.p50_us for operator in profile.operators if operator.kind == kind)
 
 
 def first_answers(ways: Sequence[Way]) -> str:

@@ -10,6 +10,7 @@ from slimscan_bench.benchmark import Benchmark, ImageFile, machine_text
 from slimscan_bench.bootstrap import Interval
 from slimscan_bench.bounds import Held
 from slimscan_bench.environment import Environment
+from slimscan_bench.operators import NetworkProfile
 from slimscan_bench.peers.comparison import PeerComparison, PeerFailure, PeerRun, quantiles
 from slimscan_bench.peers.roster import FLOOR, OURS
 from slimscan_bench.peers.targets import decides_alike, targets, why_missed
@@ -109,6 +110,7 @@ class View:
         failures: Peers without figures.
         scaling: By number of threads; may be empty.
         macs: Multiply-accumulates of one image; None where the record does not tell.
+        operators: What each operator of the network takes; None where the record does not tell.
         machine: In words.
         environment: The machine before.
         concerns: Reasons to doubt the figures.
@@ -131,6 +133,7 @@ class View:
     failures: tuple[PeerFailure, ...]
     scaling: tuple[ThreadFigures, ...]
     macs: int | None
+    operators: NetworkProfile | None
     machine: str
     environment: Environment
     concerns: tuple[str, ...]
@@ -183,6 +186,7 @@ def view_of_peers(record: PeerComparison) -> View:
         failures=record.failures,
         scaling=thread_figures(record.thread_runs),
         macs=record.macs,
+        operators=None,
         machine=machine_text(record.environment),
         environment=record.environment,
         concerns=record.concerns,
@@ -251,7 +255,8 @@ def view_of_benchmark(record: Benchmark) -> View:
         aims=tuple(Aim(held=held, against="", why="") for held in record.bounds if held.value is not None),
         failures=(),
         scaling=record.scaling,
-        macs=None,
+        macs=sum(operator.macs for operator in record.operators.operators) if record.operators else None,
+        operators=record.operators,
         machine=machine_text(record.environment),
         environment=record.environment,
         concerns=record.concerns,

@@ -185,7 +185,7 @@ def device_record(tmp_path_factory, golden_bundle_path) -> Path:
     """What a device writes: drawn images, ours beside the plain way and the floor, every number of threads."""
     path = tmp_path_factory.mktemp("device") / "benchmark.json"
     words = ["--against", "plain", "--against", "floor", "--processes", "2", "--repeats", "1", "--warmup", "0"]
-    words += ["--scaling"]
+    words += ["--scaling", "--operators"]
     code = main(["bench", "--bundle", str(golden_bundle_path), *words, "--cold-starts", "1", "--out", str(path)])
     assert code in (0, 3)  # 3: the machine was restless, which is no concern of this test
     return path
@@ -201,6 +201,8 @@ def test_a_devices_record_becomes_a_page(device_record, tmp_path, capsys):
     assert "drawn for the measurement" in page.text
     assert "All ways ran in the same processes" in page.text
     assert "MediaPipe" not in page.text
+    assert len(page.table("Operator")) == 1 + len(table["operators"]["operators"]) > 2
+    assert "Operators of the network." in page.text
     assert table["environment"]["kernel"] in page.text
 
 

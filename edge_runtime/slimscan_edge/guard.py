@@ -32,6 +32,8 @@ GRID, CELL = 8, 8
 _GRIDS = 2 * GRID**2
 _ALL_LEVELS = np.arange(256)
 _SIDE = GRID * CELL
+_MEANS = np.kron(np.eye(GRID, dtype=np.float32), np.full(CELL, 1 / CELL, np.float32))
+"""Of each cell along a side, float32 `[GRID, _SIDE]`."""
 
 REASONS: Mapping[str, str] = {
     "colour": "is a picture in colour, not an X-ray",
@@ -199,20 +201,13 @@ def coarse_view(pixels: NDArray[np.uint8], evidence: Floats) -> Floats:
 
 def _view_of_grey(grey: NDArray[np.uint8], evidence: Floats) -> Floats:
     picture = Image.frombuffer("L", grey.shape[::-1], np.ascontiguousarray(grey), "raw", "L", 0, 1)
-    small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=1.0)
-    levels = np.zeros((_SIDE, 3, _SIDE), np.float32)  # the greys, the steps down and the steps across, side by side
-    greys, down, across = levels[:, 0], levels[:-1, 1], levels[:, 2, :-1]
-    greys[:] = np.asarray(small)
-    np.subtract(greys[1:], greys[:-1], out=down)
-    np.subtract(greys[:, 1:], greys[:, :-1], out=across)
-    np.abs(levels, out=levels)
-    rows = levels.reshape(GRID, CELL, -1).sum(axis=1)
-    cells = rows.reshape(GRID, 3, GRID, CELL).sum(axis=3) / CELL**2
-    shades, steps_down, steps_across = cells.swapaxes(0, 1)
+    greys = np.array(picture.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=1.0), np.float32)
+    down, across = np.abs(greys[1:] - greys[:-1]), np.abs(greys[:, 1:] - greys[:, :-1])
+    shades = _MEANS @ greys @ _MEANS.T
+    steps = _MEANS[:, :-1] @ down @ _MEANS.T + _MEANS @ across @ _MEANS.T[:-1]
     shades -= shades.sum() / GRID**2
     shades /= math.sqrt(np.square(shades).sum() / GRID**2) + 4  # a blank picture's grain is no pattern
-    roughness = np.log1p(steps_down + steps_across)
-    return np.concatenate([shades.ravel(), roughness.ravel(), evidence[:, :, 0].ravel()], dtype=np.float32)
+    return np.concatenate([shades.ravel(), np.log1p(steps).ravel(), evidence[:, :, 0].ravel()], dtype=np.float32)
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -27,19 +27,23 @@ import io
 import math
 import os
 import stat
+import struct
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from slimscan_edge.colour import IN_COLOUR, shows_colours
 from slimscan_edge.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
 Fit = Literal["stretch", "letterbox", "crop"]
@@ -55,6 +59,7 @@ MAX_PIXELS = 32_000_000
 MAX_FILE_BYTES = 128 * 2**20
 """Refused above this before it is read: as many pixels as are allowed fit uncompressed, at up to 4 bytes each."""
 
+_BEGINS_JPEG = b"\xff\xd8\xff"
 _STRIP_PIXELS = 2**20
 _ORIENTATION, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 0x0106, 0
 _TURNS = {
@@ -212,10 +217,10 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
     """Resize a decoded image to uint8 `[height, width, channels]` and normalise its intensity."""
     size = (spec.width, spec.height)
     resampling = Image.Resampling[spec.resize_filter.upper()]
-    if spec.fit == "letterbox":
-        fitted = ImageOps.pad(image, size, resampling)
-    elif spec.fit == "crop":
-        fitted = ImageOps.fit(image, size, resampling)
+    if spec.fit != "stretch":
+        from PIL import ImageOps  # not at import: it costs a cold start two milliseconds
+
+        fitted = (ImageOps.pad if spec.fit == "letterbox" else ImageOps.fit)(image, size, resampling)
     else:  # the width first: versions of Pillow differ in which they begin with, and by rounding in what comes out
         fitted = image.resize((spec.width, image.height), resampling).resize(size, resampling)
     pixels = fitted.tobytes()
@@ -330,13 +335,24 @@ def require_pixels(width: int, height: int) -> None:
 
 def _open_by_pillow(raw: bytes) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(raw), formats=READABLE_FORMATS)
+        image = _open_jpeg(raw) or Image.open(io.BytesIO(raw), formats=READABLE_FORMATS)
     except Image.DecompressionBombError as exc:
         raise Refused(f"has more than the {MAX_PIXELS:,} pixels allowed") from exc
     except UnidentifiedImageError as exc:
         raise Refused(f"is not a readable image; expected one of {', '.join(READABLE_FORMATS)}, DICOM") from exc
     image.decodermaxblock = len(raw)  # all at once rather than by blocks: no copies, and no row begun twice
     return image
+
+
+def _open_jpeg(raw: bytes) -> "ImageFile | None":
+    """A JPEG as `Image.open` opens it, which first loads what reads other formats; None if it is no readable JPEG."""
+    if not raw.startswith(_BEGINS_JPEG):
+        return None
+    from PIL.JpegImagePlugin import jpeg_factory
+
+    with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+        return jpeg_factory(io.BytesIO(raw))
+    return None
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:

@@ -43,6 +43,12 @@ def test_one_image_is_answered_without_what_only_others_need(bright_and_dark, go
     assert NOT_FOR_ONE_IMAGE.isdisjoint(modules)
 
 
+def test_a_jpeg_is_read_without_what_reads_other_formats(bright_and_dark, golden_bundle_path):
+    modules = loaded("predict", bright_and_dark[1], "--bundle", str(golden_bundle_path))
+    assert "PIL.JpegImagePlugin" in modules
+    assert {"PIL.PngImagePlugin", "PIL.GifImagePlugin", "PIL.ImageOps"}.isdisjoint(modules)
+
+
 def test_several_images_are_read_ahead(bright_and_dark, golden_bundle_path):
     assert "concurrent.futures" in loaded("predict", *bright_and_dark, "--bundle", str(golden_bundle_path))
 

@@ -2,13 +2,14 @@
 
 Each side answers in a process of its own; while one works the other waits. Processes of the same build differ by a
 percent or two for as long as they live (where their memory lies), so that several pairs are started, one after the
-other, and a pair counts as one observation.
+other, and a pair counts as one observation. Cores differ too, by what else shares them: both processes of a pair are
+held to the same ones, and the next pair to others.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def measure_in_turn(
     sides: tuple[Side, Side],
     images: Sequence[Path],
     *,
-    threads: int | None,
+    threads: int,
     pairs: int,
     warmup: int,
     repeats: int,
@@ -113,7 +114,7 @@ def measure_in_turn(
     Args:
         sides: Old and new.
         images: Readable image files.
-        threads: Threads of one inference; each side's own default when None.
+        threads: Threads of one inference, and cores that a pair is held to.
         pairs: Pairs of processes.
         warmup: Rounds in each pair that are not kept, beside the first, in which decisions are looked at.
         repeats: Rounds in each pair that are kept.
@@ -130,7 +131,8 @@ def measure_in_turn(
     for pair in range(pairs):
         with ExitStack() as stack:
             order = (0, 1) if pair % 2 else (1, 0)
-            started = {k: stack.enter_context(_Process(sides[k], threads)) for k in order}
+            with _held_to_cores(pair, threads):
+                started = {k: stack.enter_context(_Process(sides[k], threads)) for k in order}
             old, new = started[0], started[1]
             loaded = (old.loaded, new.loaded)
             if not kept:
@@ -163,6 +165,20 @@ def _rounds(
     return turns
 
 
+@contextmanager
+def _held_to_cores(pair: int, threads: int) -> Iterator[None]:
+    """What is started inside runs on as many cores as it has threads, from pair to pair on others; Linux only."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[(pair * threads + k) % len(cores)] for k in range(threads)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 class _Process(Child):
     """One side, loaded and waiting for images.
 
@@ -170,9 +186,9 @@ class _Process(Child):
         loaded: What it says of itself.
     """
 
-    def __init__(self, side: Side, threads: int | None) -> None:
+    def __init__(self, side: Side, threads: int) -> None:
         # -P: the script's own folder is not searched for modules.
-        command = (str(side.python), "-P", str(_PROGRAM), str(side.bundle or ""), str(threads or 0))
+        command = (str(side.python), "-P", str(_PROGRAM), str(side.bundle or ""), str(threads))
         super().__init__(command, environment={**os.environ, BLAS_THREADS: "1"})
         self._name = side.name
         try:

@@ -57,7 +57,7 @@ class Interpreter:
         """
         module = import_interpreter()
         self._package = package_of(module)
-        self.threads = threads or max(1, min(4, (os.cpu_count() or 1) - 1))
+        self.threads = threads or default_threads()
         try:
             self._interpreter = module.Interpreter(model_content=model, num_threads=self.threads)
             self._interpreter.allocate_tensors()
@@ -98,6 +98,11 @@ class Interpreter:
         """Run the model once, as `invoke` does, and copy nothing out of it."""
         self._interpreter.set_tensor(self._input_index, pixels)
         self._interpreter.invoke()
+
+
+def default_threads() -> int:
+    """Threads of one inference where nothing is said: all cores but one, up to four."""
+    return max(1, min(4, (os.cpu_count() or 1) - 1))
 
 
 def import_interpreter() -> Any:

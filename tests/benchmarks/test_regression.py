@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 
@@ -331,3 +332,17 @@ def test_sides_that_decide_otherwise_are_named():
     marked = compare_in_turn(measured, ("x", "y"), before=calm, after=changed, clock="cpu")
     assert marked.invalid == ("governor was performance, is powersave, while measuring",)
     assert (marked.verdict, marked.exit_code) == ("cannot tell", 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are held to cores on Linux only")
+def test_both_processes_of_a_pair_run_on_the_same_cores(tmp_path, golden_bundle_path):
+    log = tmp_path / "cores.txt"
+    told = environment(
+        tmp_path / "telling",
+        f"import os; print(sorted(os.sched_getaffinity(0)), file=open({str(log)!r}, 'a'))",
+    )
+    side, image = read_side(told, golden_bundle_path), picture(tmp_path / "grey.png")
+    cores = sorted(os.sched_getaffinity(0))
+    measure_in_turn((side, side), [image], threads=1, pairs=2, warmup=0, repeats=1)
+    assert log.read_text().splitlines() == [str([cores[k % len(cores)]]) for k in (0, 0, 1, 1)]
+    assert sorted(os.sched_getaffinity(0)) == cores

@@ -76,6 +76,7 @@ def _compare_in_turn(
     from slimscan_bench.speed_comparison import compare_in_turn
     from slimscan_bench.turns import measure_in_turn, read_side
     from slimscan_bench.typical_images import write_typical_images
+    from slimscan_edge.interpreter import default_threads
     from slimscan_edge.preprocess import image_files
 
     _refuse(arguments, ("across_environments",), "with two records; sides in turn are on one machine")
@@ -91,7 +92,7 @@ def _compare_in_turn(
         turns = measure_in_turn(
             (old, new),
             write_typical_images(Path(folder)) if folder else given,
-            threads=arguments.threads,
+            threads=arguments.threads or default_threads(),
             pairs=pairs,
             warmup=WARMUP if arguments.warmup is None else arguments.warmup,
             repeats=REPEATS if arguments.repeats is None else arguments.repeats,

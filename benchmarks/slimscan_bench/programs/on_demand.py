@@ -15,7 +15,7 @@ from slimscan_edge.locate import locate_bundle
 
 bundle, threads = sys.argv[1:]
 path = locate_bundle(Path(bundle) if bundle else None).path
-classifier = Classifier.load(path, threads=int(threads) or None, allow_failed=True)
+classifier = Classifier.load(path, threads=int(threads), allow_failed=True)
 loaded = {
     "slimscan": __version__,
     "bundle_id": classifier.manifest.bundle_id,

@@ -5,7 +5,8 @@ import os
 import select
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -120,6 +121,27 @@ class Child:
         self._complaints.seek(0)
         said = self._complaints.read().strip().splitlines() or ["no message"]
         return f"it ended with exit code {code}: {said[-1][:300]}"
+
+
+@contextmanager
+def held_to_cores(turn: int, cores: int) -> Iterator[None]:
+    """Programs that are started inside run on the same few cores, from turn to turn on others; on Linux only.
+
+    Cores of one machine differ by what else shares them, for minutes by a quarter.
+
+    Args:
+        turn: Which turn it is, from 0.
+        cores: On how many.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {usable[(turn * cores + k) % len(usable)] for k in range(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usable)
 
 
 def as_from_a_shell() -> dict[str, str]:

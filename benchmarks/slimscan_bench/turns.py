@@ -8,13 +8,13 @@ held to the same ones, and the next pair to others.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimscan_bench.child import Child, ChildError
+from slimscan_bench.child import Child, ChildError, held_to_cores
 from slimscan_bench.latency import Taken
 from slimscan_edge.bundle import SUFFIX
 from slimscan_edge.cli import BLAS_THREADS
@@ -131,7 +131,7 @@ def measure_in_turn(
     for pair in range(pairs):
         with ExitStack() as stack:
             order = (0, 1) if pair % 2 else (1, 0)
-            with _held_to_cores(pair, threads):
+            with held_to_cores(pair, threads):
                 started = {k: stack.enter_context(_Process(sides[k], threads)) for k in order}
             old, new = started[0], started[1]
             loaded = (old.loaded, new.loaded)
@@ -163,20 +163,6 @@ def _rounds(
             if count >= warmup:
                 turns.append(Turn(pair=pair, round=count - warmup, image=index, old=taken[old], new=taken[new]))
     return turns
-
-
-@contextmanager
-def _held_to_cores(pair: int, threads: int) -> Iterator[None]:
-    """What is started inside runs on as many cores as it has threads, from pair to pair on others; Linux only."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[(pair * threads + k) % len(cores)] for k in range(threads)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 class _Process(Child):

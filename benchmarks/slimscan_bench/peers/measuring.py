@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from slimscan_bench.benchmark import describe_image
-from slimscan_bench.child import ChildError
+from slimscan_bench.child import ChildError, held_to_cores
 from slimscan_bench.environment import read_environment
 from slimscan_bench.macs import tflite_macs
 from slimscan_bench.measuring import Progress
@@ -117,7 +117,7 @@ def measure_peers(
     failures: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="slimscan-peers-") as folder:
         ready = _make_ready(classifier, paths, plan, Path(folder), python_of, failures, note)
-        warm = _take_turns(ready, paths, plan, failures, progress)
+        warm = _take_turns(ready, paths, plan, classifier.interpreter.threads, failures, progress)
         starts = _start_afresh(ready, _median_sized(paths), plan, failures, progress)
         sizes = {one.name: one.model.stat().st_size for one in ready}
     if OURS in failures:
@@ -310,16 +310,25 @@ class _Warm:
 
 
 def _take_turns(
-    ready: Sequence[_Ready], paths: Sequence[Path], plan: PeersPlan, failures: dict[str, str], progress: Progress
+    ready: Sequence[_Ready],
+    paths: Sequence[Path],
+    plan: PeersPlan,
+    threads: int,
+    failures: dict[str, str],
+    progress: Progress,
 ) -> dict[str, _Warm]:
-    """What the peers say, by name; those that fail in a process are not started again."""
+    """What the peers say, by name; those that fail in a process are not started again.
+
+    All processes of a time are held to the same cores, as many as an inference has threads.
+    """
     drawn = random.Random(SEED)  # noqa: S311 - an order, not a secret
     rounds = plan.warmup + plan.repeats
     show = progress(f"rounds of {len(ready)} ways over {len(paths)} images", plan.processes * rounds)
     found: dict[str, _Warm] = {}
     for process in range(plan.processes):
         working = [one for one in ready if one.name not in failures]
-        said = _take_turns_once(working, paths, plan, failures, drawn, partial(_show_from, show, process * rounds))
+        with held_to_cores(process, threads):
+            said = _take_turns_once(working, paths, plan, failures, drawn, partial(_show_from, show, process * rounds))
         found = {name: found[name].followed_by(warm) if name in found else warm for name, warm in said.items()}
     return found
 

@@ -49,6 +49,7 @@ class Benchmark:
         bundle_sha256: Of the file, hexadecimal.
         bundle_size_bytes: Of the file.
         model_size_bytes: Of the `.tflite` inside.
+        arena: Memory that the model takes in TFLite Micro, in words, as its gates measured it; empty if they did not.
         threads: Threads of one inference.
         processes: Processes that answered warm, one after the other; the first one's rounds come first.
         warmup: Rounds in each that were not kept.
@@ -72,6 +73,7 @@ class Benchmark:
     bundle_sha256: str
     bundle_size_bytes: int
     model_size_bytes: int
+    arena: str
     threads: int
     processes: int
     warmup: int
@@ -214,7 +216,8 @@ class Benchmark:
         where = self.environment
         return [
             f"bundle   {self.bundle_id}, {self.bundle_size_bytes / 1024:,.1f} KiB "
-            f"(model {self.model_size_bytes / 1024:,.1f} KiB), sha256 {self.bundle_sha256[:12]}",
+            f"(model {self.model_size_bytes / 1024:,.1f} KiB), sha256 {self.bundle_sha256[:12]}"
+            + (f", arena in TFLite Micro {self.arena}" if self.arena else ""),
             f"machine  {machine_text(where)}",
             f"software {where.interpreter} with {self.threads} threads, Python {where.python}, NumPy {where.numpy}, "
             f"Pillow {where.pillow}, libjpeg-turbo {where.libjpeg_turbo or 'absent'}",

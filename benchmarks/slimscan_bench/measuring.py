@@ -16,6 +16,7 @@ from slimscan_bench.scaling import measure_scaling
 from slimscan_bench.side_by_side import answer_each
 from slimscan_bench.warm import measure_warm
 from slimscan_bench.ways import WAYS
+from slimscan_edge.bundle import ARENA_MEMORY
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import InputError
 
@@ -104,6 +105,7 @@ def measure(
         bundle_sha256=bundle.sha256,
         bundle_size_bytes=plan.bundle_path.stat().st_size,
         model_size_bytes=len(bundle.model),
+        arena=next((gate.measured for gate in bundle.manifest.gates if gate.name == ARENA_MEMORY), ""),
         threads=interpreter.threads,
         processes=plan.processes,
         warmup=plan.warmup,

@@ -64,6 +64,10 @@ class GateResult:
     allowed: str
 
 
+ARENA_MEMORY = "arena memory"
+"""Name of the gate on the memory that TFLite Micro runs the model in."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """All that a bundle says of itself.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_bench.scores import PairedScores, Scores
-from slimscan_edge.bundle import GateResult, Verdict
+from slimscan_edge.bundle import ARENA_MEMORY, GateResult, Verdict
 from slimscan_edge.errors import EXIT_DONE, EXIT_GATE_FAILED, EXIT_GATE_INCONCLUSIVE
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.paired_gates import (
@@ -113,7 +113,7 @@ def evaluate_gates(candidate: Candidate, policy: GatePolicy) -> tuple[Gate, ...]
         gates.append(resolution_gate(pair, candidate.logit_step, policy.model.near_threshold))
     gates.append(_bytes("model size", candidate.model_bytes, policy.model.size_bytes))
     if candidate.arena_bytes is not None:
-        gates.append(_bytes("arena memory", candidate.arena_bytes, policy.model.arena_bytes))
+        gates.append(_bytes(ARENA_MEMORY, candidate.arena_bytes, policy.model.arena_bytes))
     return tuple(gates)
 
 

@@ -65,6 +65,7 @@ def planted(*, ours=1.0, plain=2.0, floor=1.0, cold=1.2, memory=50.0, largest=50
         bundle_sha256="00",
         bundle_size_bytes=1,
         model_size_bytes=1,
+        arena="408 bytes",
         threads=1,
         processes=1,
         warmup=0,
@@ -131,6 +132,7 @@ def test_the_report_and_the_record_tell_all_of_it():
     assert any("large (7 images)" in line and "0.750" in line for line in lines)
     assert any(line.endswith("FAIL") and "the plain way's" in line for line in lines)
     assert "  the same decision on 7 of 10 images" in lines
+    assert lines[0].endswith("arena in TFLite Micro 408 bytes")
     assert any(line.split() == ["slimscan", "75.0", "M", "700.0", "M"] for line in lines)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimscan_bench.child import Child, ChildError
+from slimscan_bench.child import ANSWER_SECONDS, Child, ChildError
 from slimscan_bench.latency import Sample
 from slimscan_bench.reading import read_record
 from slimscan_edge.errors import InterpreterError
@@ -47,12 +47,13 @@ def measure_warm(
     Raises:
         InterpreterError: A process ended before its last round.
     """
+    seconds = ANSWER_SECONDS * len(images)  # a line is a round over all of them
     words = (str(bundle_path), str(threads), str(warmup), str(repeats), *ways)
     samples: list[Sample] = []
     done = 0
     for process in range(processes):
         # -P: the script's own folder is not searched for modules.
-        with Child((sys.executable, "-P", str(_PROGRAM), *words)) as child:
+        with Child((sys.executable, "-P", str(_PROGRAM), *words), seconds=seconds) as child:
             child.tell([str(path.absolute()) for path in images])
             for _ in range(warmup + repeats):
                 samples += [_counted_through(table, process * repeats) for table in _hear(child)]

@@ -77,7 +77,7 @@ def _steps(folder: Path, seed: int) -> Iterator[list[str]]:
     yield ["export", trained, "--out", bundle]
     yield ["predict", *_held_out(folder), "--bundle", bundle, "--overlay", str(folder / "overlays")]
     yield ["compare", trained, bundle, phantoms, "--split", "val", "--out", str(folder / "comparison")]
-    measured = ["--repeats", "20", "--cold-starts", "2", "--out", str(folder / "benchmark.json")]
+    measured = ["--processes", "2", "--repeats", "10", "--cold-starts", "2", "--out", str(folder / "benchmark.json")]
     yield ["bench", "--bundle", bundle, *measured]
 
 

@@ -1,9 +1,11 @@
-"""A planted run of peers: every figure is known."""
+"""Two small pictures to measure on, and a planted run of peers, every figure of which is known."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from slimscan_bench.benchmark import ImageFile
 from slimscan_bench.environment import read_environment
@@ -11,6 +13,15 @@ from slimscan_bench.peers.comparison import FreshStart, PeerComparison, PeerFail
 from slimscan_bench.peers.roster import ROSTER
 
 IMAGES, ROUNDS = 10, 4
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    """A dark and a bright grey picture, as files."""
+    paths = [tmp_path / f"grey{level}.jpeg" for level in (60, 200)]
+    for path, level in zip(paths, (60, 200), strict=True):
+        Image.fromarray(np.full((90, 120), level, np.uint8)).save(path)
+    return paths
 
 
 def planted_run(

@@ -25,14 +25,6 @@ def classifier():
     return Classifier.load(BUNDLE, threads=1)
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    paths = [tmp_path / f"grey{level}.jpeg" for level in (60, 200)]
-    for path, level in zip(paths, (60, 200), strict=True):
-        Image.fromarray(np.full((90, 120), level, np.uint8)).save(path)
-    return paths
-
-
 def test_rounds_go_over_all_images_in_turn_and_the_warmup_is_dropped(classifier, pictures):
     rounds = list(rounds_of_answers(classifier, pictures, warmup=2, repeats=3))
     assert [len(samples) for samples in rounds] == [0, 0, 2, 2, 2]

@@ -4,21 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from slimscan_bench.bootstrap import draw_rounds
 from slimscan_bench.latency import Distribution
 from slimscan_bench.side_by_side import paired_ratio
 from slimscan_bench.warm import measure_warm
 from slimscan_edge.errors import InterpreterError
-
-
-@pytest.fixture
-def pictures(tmp_path):
-    paths = [tmp_path / f"grey{level}.jpeg" for level in (60, 200)]
-    for path, level in zip(paths, (60, 200), strict=True):
-        Image.fromarray(np.full((90, 120), level, np.uint8)).save(path)
-    return paths
 
 
 def test_processes_follow_each_other_and_their_rounds_are_counted_through(golden_bundle_path, pictures, monkeypatch):

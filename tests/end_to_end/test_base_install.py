@@ -81,7 +81,8 @@ def test_predict_answers_and_draws(device, xray, golden_bundle_path, tmp_path):
 
 
 def test_bench_measures(device, xray, golden_bundle_path, tmp_path):
-    words = ("bench", xray, "--bundle", golden_bundle_path, "--repeats", "2", "--cold-starts", "1", "--json")
+    counts = ("--processes", "1", "--repeats", "2", "--cold-starts", "1")
+    words = ("bench", xray, "--bundle", golden_bundle_path, *counts, "--json")
     record = json.loads(succeed(device / "slimscan", *words, folder=tmp_path))
     assert isinstance(record, dict)
 
@@ -109,7 +110,7 @@ def test_a_command_of_an_extra_says_what_to_install(device, tmp_path, words, ext
 def test_no_training_package_is_imported(device, xray, golden_bundle_path, tmp_path, command):
     words = {
         "predict": [xray, "--overlay", tmp_path / "overlays"],
-        "bench": [xray, "--repeats", "1", "--cold-starts", "0"],
+        "bench": [xray, "--processes", "1", "--repeats", "1", "--cold-starts", "0"],
         "doctor": [],
     }[command]
     program = (

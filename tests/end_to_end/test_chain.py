@@ -108,7 +108,8 @@ def test_float_and_int8_are_compared(bundle, trained, workshop):
 
 
 def test_the_bundle_is_measured(bundle, workshop):
-    words = ("bench", "--bundle", bundle.name, "--repeats", "3", "--cold-starts", "1", "--out", "benchmark.json")
+    counts = ("--processes", "1", "--repeats", "3", "--cold-starts", "1")
+    words = ("bench", "--bundle", bundle.name, *counts, "--out", "benchmark.json")
     slimscan(*words, folder=workshop)
     assert json.loads((workshop / "benchmark.json").read_text())["bundle_id"] == "squares-0.1.0"
 

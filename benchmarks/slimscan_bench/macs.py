@@ -1,7 +1,7 @@
 """What a `.tflite` file costs whatever it runs on: multiply-accumulates by operator, and the zeros in its kernels.
 
 Counted are those of convolutions and fully connected layers for one image. Norms are folded into them by the
-conversion; sums, activations and pooling cost a percent beside them and are left out, as is usual.
+conversion; sums, activations and pooling count a percent beside them and are left out, as is usual.
 """
 
 from slimscan_bench.tflite_file import TfliteFile

@@ -127,7 +127,7 @@ class Child:
 def held_to_cores(turn: int, cores: int) -> Iterator[None]:
     """Programs that are started inside run on the same few cores, from turn to turn on others; on Linux only.
 
-    Cores of one machine differ by what else shares them, for minutes by a quarter.
+    What else shares a core slows it down, so that two programs on two cores differ for as long as that lasts.
 
     Args:
         turn: Which turn it is, from 0.

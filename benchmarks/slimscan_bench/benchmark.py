@@ -1,19 +1,19 @@
 """The record of one `slimscan bench`: every raw value, and the table for people that is computed from them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slimscan_bench.bootstrap import Interval
+from slimscan_bench.bootstrap import interval_text
 from slimscan_bench.bounds import COLD_START, OTHER_DECISIONS, OVER_FLOOR, OVER_PLAIN, PEAK_MEMORY, Bound, Held, exact
 from slimscan_bench.cold_start import ColdStart
 from slimscan_bench.environment import Environment, concerns_between
 from slimscan_bench.instructions import Instructions
-from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution
+from slimscan_bench.latency import BOOTSTRAP_SEED, STAGES, Distribution, Sample, distribution, over_runs
 from slimscan_bench.operators import NetworkProfile
 from slimscan_bench.scaling import ThreadFigures, ThreadRun, thread_figures
 from slimscan_bench.side_by_side import Answer, Clock, Ratio, p50_ratio, share_decided_otherwise
@@ -350,20 +350,10 @@ def describe_image(path: Path) -> ImageFile:
     )
 
 
-def over_runs(values: Sequence[float]) -> Distribution:
-    """Values of which each was taken in a run of its own."""
-    return Distribution(values=tuple(values), rounds=tuple(range(len(values))))
-
-
 def machine_text(where: Environment) -> str:
     """Board or processor, cores and kernel."""
     name = where.board or where.cpu_model or where.architecture
     return f"{name}, {where.usable_cores or where.cores} cores, {where.kernel}"
-
-
-def interval_text(interval: Interval | None, digits: int) -> str:
-    """The two ends; a dash for none."""
-    return "-" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
 def memory_text(value: float | None) -> str:

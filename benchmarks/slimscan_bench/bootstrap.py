@@ -19,6 +19,11 @@ class Interval(NamedTuple):
     high: float
 
 
+def interval_text(interval: Interval | None, digits: int) -> str:
+    """The two ends; a dash for none."""
+    return "-" if interval is None else f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
+
+
 def clustered_replicates(
     statistic: Callable[[NDArray[np.intp]], float], clusters: Sequence[str], *, seed: int, resamples: int = 2000
 ) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from slimscan_edge.cli import BLAS_THREADS
 from slimscan_edge.errors import MachineError
@@ -51,7 +51,7 @@ class Child:
             self._complaints.close()
             raise ChildError(f"{command[0]} cannot be started: {exc.strerror or exc}") from exc
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -201,3 +201,8 @@ def distribution(
         rounds=tuple(sample.round for sample in chosen),
         processes=processes,
     )
+
+
+def over_runs(values: Sequence[float]) -> Distribution:
+    """Values of which each was taken in a run of its own."""
+    return Distribution(values=tuple(values), rounds=tuple(range(len(values))))

@@ -11,7 +11,8 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_bench.bootstrap import Interval, percentile_interval
+from slimscan_bench.bootstrap import Interval, interval_text
+from slimscan_bench.latency import over_runs
 from slimscan_bench.prefixes import Prefix, cut, steps
 from slimscan_bench.tflite_file import TfliteFile
 from slimscan_edge.errors import InputError
@@ -22,9 +23,7 @@ UNTIMED_RUNS = 2
 TIMED_RUNS = 3
 """The fastest of them is kept: an operator takes a percent of the network, and other programs only ever add."""
 SEED = 0
-"""Of the pixels, of the order in each round, and of the intervals."""
-RESAMPLES = 1000
-"""Of the bootstrap."""
+"""Of the pixels, and of the order in each round."""
 MOST_LISTED = 12
 """Operators named in the table for people."""
 LONGEST_NAME = 26
@@ -52,12 +51,12 @@ class OperatorTimes:
     @property
     def p50_us(self) -> float:
         """Median over the rounds."""
-        return float(np.median(self.differences_us))
+        return over_runs(self.differences_us).p50
 
     @property
     def interval(self) -> Interval | None:
         """95 % bootstrap interval of the median, rounds drawn; None with one round."""
-        return _median_interval(self.differences_us)
+        return over_runs(self.differences_us).p50_interval
 
     @property
     def macs_per_ns(self) -> float | None:
@@ -92,12 +91,12 @@ class NetworkProfile:
     @property
     def whole_p50_us(self) -> float:
         """Median of the whole network."""
-        return float(np.median(self.whole_us))
+        return over_runs(self.whole_us).p50
 
     @property
     def whole_interval(self) -> Interval | None:
         """95 % bootstrap interval of that median, rounds drawn; None with one round."""
-        return _median_interval(self.whole_us)
+        return over_runs(self.whole_us).p50_interval
 
     @property
     def sum_p50_us(self) -> float:
@@ -109,7 +108,7 @@ class NetworkProfile:
         by_time = sorted(self.operators, key=lambda operator: -operator.p50_us)
         listed, rest = by_time[:MOST_LISTED], by_time[MOST_LISTED:]
         interval = self.whole_interval
-        spread = f" ({interval.low:.1f} to {interval.high:.1f})" if interval else ""
+        spread = f" ({interval_text(interval, 1)})" if interval else ""
         lines = [
             f"the network's operators, {_counted(self.threads, 'thread')}, "
             f"{_counted(len(self.whole_us), 'round')}: the whole takes {self.whole_p50_us:.1f} us{spread}, "
@@ -126,11 +125,11 @@ class NetworkProfile:
         return lines
 
     def _line(self, operator: OperatorTimes) -> str:
-        interval, rate = operator.interval, operator.macs_per_ns
+        rate = operator.macs_per_ns
         return (
             f"  {operator.kind:19}{operator.short_name:{LONGEST_NAME + 2}}{'x'.join(map(str, operator.shape)):14}"
             f"{f'{operator.macs / 1e6:.3f}' if operator.macs else '-':>8}{operator.p50_us:9.1f}  "
-            f"{f'{interval.low:.1f} to {interval.high:.1f}' if interval else '-':^16}"
+            f"{interval_text(operator.interval, 1):^16}"
             f"{operator.p50_us / self.whole_p50_us:7.1%}{'-' if rate is None else f'{rate:.1f}':>9}"
         )
 
@@ -225,13 +224,6 @@ def _rounded(times_us: NDArray[np.float64]) -> tuple[float, ...]:
 def _together_p50_us(operators: Sequence[OperatorTimes]) -> float:
     """Median over the rounds of what several operators take."""
     return float(np.median(np.sum([operator.differences_us for operator in operators], axis=0)))
-
-
-def _median_interval(times_us: Sequence[float]) -> Interval | None:
-    if len(times_us) < 2:
-        return None
-    drawn = np.random.default_rng(SEED).integers(len(times_us), size=(RESAMPLES, len(times_us)))
-    return percentile_interval(np.median(np.asarray(times_us)[drawn], axis=1))
 
 
 def _counted(number: int, what: str) -> str:

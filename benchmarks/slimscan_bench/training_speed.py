@@ -18,10 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from slimscan_bench.benchmark import interval_text, machine_text, memory_text, over_runs
+from slimscan_bench.benchmark import machine_text, memory_text
+from slimscan_bench.bootstrap import interval_text
 from slimscan_bench.child import peak_memory_mib
 from slimscan_bench.environment import Environment, concerns_between, read_environment
-from slimscan_bench.latency import BOOTSTRAP_SEED, Distribution
+from slimscan_bench.latency import BOOTSTRAP_SEED, Distribution, over_runs
 from slimscan_bench.training_ways import KerasTraining, SlimscanTraining
 from slimscan_bench.validity import reasons_invalid
 from slimscan_edge.errors import InputError, MachineError

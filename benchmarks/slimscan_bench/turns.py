@@ -183,9 +183,6 @@ class _Process(Child):
             self.close()
             raise
 
-    def __enter__(self) -> "_Process":
-        return self
-
     def answer(self, image: Path) -> tuple[Taken, str]:
         """What an answer for an image took, and the decision."""
         with suppress(ChildError):  # it has ended; why is told below

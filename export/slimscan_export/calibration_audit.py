@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_bench.tflite_file import FILE_IDENTIFIER
 from slimscan_edge.errors import InputError
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.calibration import FEWEST, CalibrationConfig, draw_calibration
-from slimscan_export.compaction import FILE_IDENTIFIER
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.run import Run
 from slimscan_train.split import Split

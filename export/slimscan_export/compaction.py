@@ -10,7 +10,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-FILE_IDENTIFIER = b"TFL3"
+from slimscan_bench.tflite_file import FILE_IDENTIFIER
 
 
 class _SharingBuilder(flatbuffers.Builder):  # type: ignore[misc]

@@ -4,8 +4,9 @@ from typing import Any
 
 import flatbuffers
 
+from slimscan_bench.tflite_file import FILE_IDENTIFIER
 from slimscan_edge.errors import InputError
-from slimscan_export.compaction import FILE_IDENTIFIER, compact
+from slimscan_export.compaction import compact
 
 NO_TENSOR = -1
 """How an operator's absent optional input is written."""

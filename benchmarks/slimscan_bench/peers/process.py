@@ -48,9 +48,6 @@ class PeerProcess(Child):
         self.ready_at = math.nan
         self.versions: Mapping[str, str] = {}
 
-    def __enter__(self) -> "PeerProcess":
-        return self
-
     def ask(self, image: Path) -> Reply:
         """Let it answer for an image.
 

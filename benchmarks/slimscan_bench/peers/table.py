@@ -1,6 +1,7 @@
 """A run of peers as lines for people."""
 
-from slimscan_bench.benchmark import interval_text, machine_text, memory_text
+from slimscan_bench.benchmark import machine_text, memory_text
+from slimscan_bench.bootstrap import interval_text
 from slimscan_bench.peers.comparison import PeerComparison, PeerRun, quantiles
 from slimscan_bench.peers.targets import targets, why_missed
 

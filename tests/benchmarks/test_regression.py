@@ -257,6 +257,8 @@ def test_command_compares_two_records(measured, capsys, tmp_path):
         ["--compare", "OLD", "x.slimscan"],
         ["--compare", "OLD", "OLD", "--repeats", "3"],
         ["--compare", "OLD", "OLD", "--check"],
+        ["--compare", "BUNDLE", "BUNDLE", "--operators"],
+        ["--compare", "BUNDLE", "BUNDLE", "--processes", "2"],
         ["--compare", "x", "y"],
         ["--compare", "BUNDLE", "BUNDLE", "--pairs", "4"],
         ["--compare", "BUNDLE", "BUNDLE", "--across-environments"],

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 PAIRS, REPEATS, WARMUP = 8, 10, 2
 _RECORD = ".json"
-_NOT_HERE = ("training", "check", "scaling", "instructions", "against", "cold_starts", "allow_failed")
-_NOT_OF_RECORDS = ("images", "bundle", "threads", "processes", "repeats", "warmup", "pairs")
+_NOT_HERE = (
+    *("training", "check", "scaling", "operators", "instructions", "against"),
+    *("processes", "cold_starts", "allow_failed"),
+)
+_NOT_OF_RECORDS = ("images", "bundle", "threads", "repeats", "warmup", "pairs")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -93,6 +93,27 @@ def test_its_split_serves_another_run(
     assert (tmp_path / "run" / "split.json").read_text() == (finished / "split.json").read_text()
 
 
+@pytest.mark.slow
+def test_a_network_starts_from_the_weights_it_was_given_and_goes_on_from_its_own(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(1)
+    published = tf_keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(224, 224, 3))
+    file = tmp_path / "mobilenet_v2_no_top.h5"
+    published.save_weights(file)
+    words = ("--set", "model.network='mobilenet-v2'", "--set", "fit.learning_rate=1e-12", *ASKED)
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("slimscan_train.commands.train.train_run", interrupt)
+        assert train(phantoms, "--out", "run", "--weights", file.name, *words) == 130
+    monkeypatch.chdir("/")
+    assert train(phantoms, "--out", tmp_path / "run", "--resume") == 0
+    kernel = read_run(tmp_path / "run").model().get_layer("Conv1").get_weights()[0]
+    np.testing.assert_allclose(kernel, published.get_layer("Conv1").get_weights()[0].sum(axis=2, keepdims=True), 1e-4)
+
+
 # --- refused before any training ------------------------------------------------------------------------------------
 
 
@@ -133,6 +154,7 @@ def test_folds_are_runs_of_their_own_with_disjoint_validation(
         (("--seed", "3"), "--seed"),
         (("--recipe", "default"), "--recipe"),
         (("--split", "split.json"), "--split"),
+        (("--weights", "weights.h5"), "--weights"),
     ],
 )
 def test_a_resumed_run_cannot_be_changed(
@@ -161,6 +183,9 @@ def test_a_run_is_resumed_on_its_own_images_only(
         (("--set", "fit.epoch=3"), "did you mean 'epochs'"),
         (("--split", "absent.json"), "cannot be read as a split"),
         (("--positive", "FLU"), "no class 'FLU'"),
+        (("--weights", "weights.h5"), "weights.h5 would not be used"),
+        (("--recipe", "teacher", "--weights", "absent.pth"), "absent.pth is no file of weights"),
+        (("--set", "model.network='mobilenet-v2'", "--weights", "absent.h5"), "absent.h5 is no HDF5 file"),
         (("--set", "split.shift_series=['IM']", "--set", "split.shift_fraction=0"), "holds NORMAL only"),
     ],
 )

@@ -54,6 +54,7 @@ def fit(
     say: Callable[[EpochRow], None],
     watch: Callable[[int, int, int], None] | None = None,
     teach: Teach | None = None,
+    weights: Path | None = None,
 ) -> Any:
     """Train, or go on from the checkpoint in `folder`; the run then ends as if it had never been stopped.
 
@@ -66,6 +67,7 @@ def fit(
         say: Told each epoch's row.
         watch: Told epoch, step and steps, at each step.
         teach: Softens the targets of an epoch's batches; None for the labels as they are.
+        weights: Where a network that has seen ImageNet finds what it learnt there; None for its package or download.
 
     Returns:
         The Keras model with the weights of the epoch that `kept_row` names.
@@ -76,13 +78,14 @@ def fit(
     spec = config.preprocess
     model = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)
     kept = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)  # averaged weights
-    if config.model.network != "slimscan":
-        load_imagenet_weights(model)
     state = _TrainingState(model, kept, folder)
     steps = len(_order(train, config, 0))
     optimizer = build_optimizer(model, asked, steps)
     step_once = step_function(model, kept, optimizer, config)
     rows = state.restore(optimizer)
+    if not rows and config.model.network != "slimscan":
+        load_imagenet_weights(model, config.model.network, weights)
+        kept.set_weights(model.get_weights())
     writer = tf.summary.create_file_writer(str(folder / "logs"))
     plain = np.linspace(0, len(train.pixels) - 1, min(len(train.pixels), len(val_pixels))).astype(np.int64)
 

@@ -9,9 +9,9 @@ exactly and costs nothing.
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from slimscan_train.imagenet import build_efficientnet_lite0
+from slimscan_train.imagenet import Pretrained, build_pretrained
 
-Network = Literal["slimscan", "efficientnet-lite0"]
+Network = Literal["slimscan", Pretrained]
 PIXEL_CENTRE = 128.0
 PIXEL_SCALE = 127.5
 """A pixel p enters the network as (p - 128) / 127.5: exactly the int8 grid of scale 1/127.5 and zero point 128,
@@ -42,7 +42,8 @@ class ModelConfig:
     """Shape of the network.
 
     Attributes:
-        network: `slimscan`, small enough for the device; or `efficientnet-lite0` with ImageNet weights, a teacher.
+        network: `slimscan`, small enough for the device; or one with ImageNet weights, a teacher
+            (`slimscan_train.imagenet`).
         width: Width multiplier on every channel count of `slimscan`.
         outputs: Logits: 1 (the decision), or 2 (the decision, and the subtype given a positive one).
         dropout: Share of channels dropped before the evidence map, in training.
@@ -82,8 +83,9 @@ def build_model(config: ModelConfig, height: int, width: int, channels: int = 1,
     """
     import tf_keras
 
-    if config.network == "efficientnet-lite0":
-        return build_efficientnet_lite0(
+    if config.network != "slimscan":
+        return build_pretrained(
+            config.network,
             height,
             width,
             channels,

@@ -2,7 +2,7 @@
 
 config.toml            all that was asked
 split.json             every image with label, patient, split and content hash
-data.json              where the data set lay, its naming rule, what could not be read, the teachers
+data.json              where the data set lay, its naming rule, what could not be read, the teachers, ImageNet weights
 history.csv            one row an epoch
 model.keras            the float model
 operating_point.json   temperature, bias and threshold, chosen on validation
@@ -126,6 +126,16 @@ def recorded_teachers(folder: Path) -> tuple[Path, ...]:
     return _parsed(
         folder / "data.json", lambda text: tuple(Path(teacher) for teacher in json.loads(text).get("teachers", ()))
     )
+
+
+def recorded_weights(folder: Path) -> Path | None:
+    """The file of ImageNet weights that a run starts from, as its `data.json` says; None when none was given.
+
+    Raises:
+        InputError: The file is absent or damaged.
+    """
+    given = _parsed(folder / "data.json", lambda text: json.loads(text).get("weights"))
+    return Path(given) if given else None
 
 
 def read_pixels(root: Path, images: Sequence[LabelledImage], config: TrainConfig, shift: str = "") -> NDArray[np.uint8]:

@@ -17,13 +17,17 @@ from slimscan_train.config import TrainConfig, write_config
 from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.distillation import Teacher, teaching_split
 from slimscan_train.fit import EpochRow, fit, predict_logits
+from slimscan_train.imagenet import load_imagenet_weights
+from slimscan_train.model import build_model
 from slimscan_train.pixels import load_pixels, refuse_unreadable
+from slimscan_train.quiet import load_tensorflow
 from slimscan_train.run import (
     Run,
     ScoreRow,
     read_pixels,
     read_run,
     recorded_teachers,
+    recorded_weights,
     write_operating_point,
     write_scores,
 )
@@ -61,17 +65,32 @@ def start_run(
     given_split: Path | None,
     max_unreadable: float,
     teachers: Sequence[Path] = (),
+    weights: Path | None = None,
 ) -> Split:
     """Make a run's folder: the configuration, the split, and what cannot be read.
 
     A student shares the split of its teachers: it may not be judged on patients whom they learnt from.
 
+    Args:
+        dataset: What to train on.
+        config: How.
+        folder: The run's.
+        given_split: A `split.json` to reuse; None for a new one.
+        max_unreadable: Share of images that may be unreadable.
+        teachers: Folders of the runs to learn from.
+        weights: Where a network that has seen ImageNet finds what it learnt there; None for its package or download.
+
+    Returns:
+        Who trains and who judges.
+
     Raises:
-        InputError: The folder is not empty, the split does not fit, a teacher is no finished run, or too many images
-            cannot be read.
+        InputError: The folder is not empty, the split does not fit, a teacher is no finished run, the weights are not
+            those of the recipe's network, or too many images cannot be read.
+        MachineError: The recipe's network starts from ImageNet weights, and they are not to be had.
     """
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; give another folder, or go on with --resume")
+    _require_weights(config, weights)
     if teachers:
         split = reuse_split(teaching_split([read_run(teacher) for teacher in teachers]), dataset)
     else:
@@ -92,6 +111,7 @@ def start_run(
         naming=dataset.naming,
         unreadable=reasons,
         teachers=[str(teacher.resolve()) for teacher in teachers],
+        weights=str(weights.resolve()) if weights else None,
     )
     write_split(folder / "split.json", split)
     write_config(folder / "config.toml", config)
@@ -125,6 +145,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
         say=progress.epoch,
         watch=progress.step,
         teach=Teacher(teachers, config, train).teach if teachers else None,
+        weights=recorded_weights(folder),
     )
     if config.model.outputs == 2:
         sick = [image for image in val if split.is_positive(image)]
@@ -210,6 +231,19 @@ def score_rows(
     for shift in SHIFTS:
         rows += _rows(val, score(read_pixels(root, val, config, shift)), shift)
     return rows
+
+
+def _require_weights(config: TrainConfig, weights: Path | None) -> None:
+    """Load the ImageNet weights that a training will start from once, so that it fails before it begins."""
+    asked, spec = config.model, config.preprocess
+    if asked.network != "slimscan":
+        load_tensorflow()
+        load_imagenet_weights(build_model(asked, spec.height, spec.width, spec.channels), asked.network, weights)
+    elif weights:
+        raise InputError(
+            f"{weights} would not be used: the recipe's network starts from nothing; leave out --weights, or choose "
+            "another with --set model.network=NAME"
+        )
 
 
 def _write_data(folder: Path, root: Path, **facts: Any) -> None:

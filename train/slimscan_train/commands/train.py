@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="runs to learn from, on their split",
     )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="ImageNet weights of the recipe's network (default: its package, or a download)",
+    )
     parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
     parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
     parser.add_argument("--positive", metavar="CLASS", help="the positive class (default: the last by alphabet)")
@@ -91,11 +97,12 @@ def _start(arguments: argparse.Namespace, dataset: Dataset, folder: Path, change
         given_split=arguments.split,
         max_unreadable=arguments.max_unreadable,
         teachers=arguments.teacher,
+        weights=arguments.weights,
     )
 
 
 def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str, ...]]) -> None:
-    given = [name for name in ("recipe", "epochs", "seed", "split") if getattr(arguments, name) is not None]
+    given = [name for name in ("recipe", "epochs", "seed", "split", "weights") if getattr(arguments, name) is not None]
     given += ["teacher"] if arguments.teacher else []
     if given or arguments.set:
         raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")

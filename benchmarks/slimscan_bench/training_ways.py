@@ -20,7 +20,7 @@ from PIL import Image
 
 from slimscan_bench.typical_images import TYPICAL
 from slimscan_edge.preprocess import preprocess
-from slimscan_train.augment import AugmentConfig
+from slimscan_train.augment import AugmentConfig, larger
 from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
 from slimscan_train.config import TrainConfig
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, build_model
@@ -118,14 +118,15 @@ class KerasTraining:
 
 
 def drawn_set(config: TrainConfig, steps: int) -> TrainingSet:
-    """The drawn chests of `write_files` for an epoch of `steps` steps, as the recipe's `[preprocess]` makes them."""
+    """The drawn chests of `write_files` for an epoch of `steps` steps, as `slimscan train` reads them."""
     count = steps * config.fit.batch
-    drawn = np.stack([preprocess(file, config.preprocess) for file in _drawn_files(min(count, DRAWINGS))])
+    drawn = np.stack([preprocess(file, larger(config.preprocess)) for file in _drawn_files(min(count, DRAWINGS))])
     positive = np.arange(count) % 2 == 0
     return TrainingSet(
         pixels=drawn[np.arange(count) % DRAWINGS],
         targets=np.repeat(positive[:, None], config.model.outputs, axis=1).astype(np.float32),
         weights=np.ones(count, np.float32),
+        spec=config.preprocess,
     )
 
 

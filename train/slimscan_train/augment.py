@@ -1,13 +1,25 @@
 """Augmentation on whole batches, inside the graph, from stateless seeds.
 
-Three passes, each a handful of tensor operations for the whole batch: a table of 256 grey levels an image
-(gamma, contrast, exposure), one bilinear resampling (crop, aspect, rotation, flip), and texture (blur or
-sharpening, noise, an erased box). The same seed gives the same batch.
+Three passes, each a handful of tensor operations for the whole batch: one bilinear resampling (crop, aspect, rotation,
+flip), a table of 256 grey levels an image (percentiles, gamma, contrast, exposure), and texture (blur or sharpening,
+noise, an erased box). The same seed gives the same batch.
+
+What is cropped here has to look like a picture that was cropped before the device saw it. So the pixels that come in
+are larger than the network's input, for a crop would else be blurred, and their percentiles are taken afterwards, for
+they are the crop's own.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec
+
+MARGIN = 7 / 6
+"""How many times the input's sides the pixels have that are cropped from: a crop of 0.73 of the area is as sharp as the
+input."""
+_SAMPLED_SIDE = 48
+"""Rows and columns that percentiles are taken of: the 23rd of 2,304 pixels is the first percentile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +64,34 @@ class AugmentConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
 
 
-def augment(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
+UNVARIED = AugmentConfig(
+    crop_area_min=1.0,
+    crop_area_max=1.0,
+    crop_aspect=1.0,
+    rotation_deg=0.0,
+    flip=False,
+    gamma=0.0,
+    contrast=0.0,
+    exposure=0.0,
+    blur=0.0,
+    noise=0.0,
+)
+
+
+def larger(spec: PreprocessSpec) -> PreprocessSpec:
+    """How pixels are read that `augment` is to make the input of: larger, and with the grey levels that they have."""
+    height, width = round(MARGIN * spec.height), round(MARGIN * spec.width)
+    return replace(spec, height=height, width=width, intensity="none")
+
+
+def augment(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
     """Vary a batch.
 
     Args:
-        pixels: uint8 `[B, H, W, C]`.
+        pixels: uint8 `[B, H', W', C]`, of any size, their intensity not normalised.
         seed: int32 `[2]`, stateless.
         config: How strongly.
+        spec: What the network sees: its size, and how intensity is normalised.
 
     Returns:
         float32 `[B, H, W, C]`, grey levels 0 to 255.
@@ -66,8 +99,8 @@ def augment(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
     import tensorflow as tf
 
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    x = _tone(pixels, seeds[0], config)
-    x = _geometry(x, seeds[1], config)
+    x = _geometry(tf.cast(pixels, tf.float32), seeds[1], config, spec)
+    x = _tone(x, seeds[0], config, spec)
     x = _texture(x, seeds[2], config)
     if config.erase:
         x = _erase(x, seeds[3], config.erase)
@@ -95,22 +128,38 @@ def _uniform(seed: Any, columns: int, batch: Any) -> Any:
     return tf.unstack(tf.random.stateless_uniform([columns, batch], seed, -1.0, 1.0))
 
 
-def _tone(pixels: Any, seed: Any, config: AugmentConfig) -> Any:
+def _tone(x: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
     import tensorflow as tf
 
-    gamma, contrast, exposure = _uniform(seed, 3, tf.shape(pixels)[0])
-    level = tf.range(256, dtype=tf.float32)[None, :] / 255.0
+    gamma, contrast, exposure = _uniform(seed, 3, tf.shape(x)[0])
+    level = tf.range(256, dtype=tf.float32)[None, :]
+    if spec.intensity == "percentile":
+        low, high = _percentiles(x)
+        level = tf.where(high > low, 255.0 * (level - low) / tf.maximum(high - low, 1.0), level)
+    level = tf.clip_by_value(level / 255.0, 0.0, 1.0)
     curve = level ** tf.exp(config.gamma * gamma)[:, None]
     curve = (curve - 0.5) * tf.exp(config.contrast * contrast)[:, None] + 0.5 + config.exposure * exposure[:, None]
     table = tf.clip_by_value(curve, 0.0, 1.0) * 255.0  # [B, 256]
-    return tf.gather(table, tf.cast(pixels, tf.int32), batch_dims=1)  # [B, H, W, C]
+    return tf.gather(table, tf.cast(x + 0.5, tf.int32), batch_dims=1)  # [B, H, W, C]
 
 
-def _geometry(x: Any, seed: Any, config: AugmentConfig) -> Any:
+def _percentiles(x: Any) -> tuple[Any, Any]:
+    """The grey levels of an image at `PERCENTILES`, each `[B, 1]`, from a grid of its pixels."""
+    import tensorflow as tf
+
+    step_y, step_x = (max(1, side // _SAMPLED_SIDE) for side in x.shape[1:3])
+    sampled = tf.reshape(x[:, ::step_y, ::step_x], [tf.shape(x)[0], -1])
+    ordered = tf.sort(tf.round(sampled), axis=1)
+    low, high = (round(share / 100.0 * (ordered.shape[1] - 1)) for share in PERCENTILES)
+    return ordered[:, low : low + 1], ordered[:, high : high + 1]
+
+
+def _geometry(x: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
     """Sample each output pixel (u, v) at an affine image of it in the input."""
     import tensorflow as tf
 
     height, width = x.shape[1], x.shape[2]
+    pitch_y, pitch_x = height / spec.height, width / spec.width
     area, aspect, along_x, along_y, angle, mirror = _uniform(seed, 6, tf.shape(x)[0])
     # A crop's area is uniform between its bounds, its aspect ratio log-uniform.
     share = config.crop_area_min + (config.crop_area_max - config.crop_area_min) * (area + 1.0) / 2.0
@@ -121,15 +170,15 @@ def _geometry(x: Any, seed: Any, config: AugmentConfig) -> Any:
     radians = math.radians(config.rotation_deg) * angle
     cos, sin = tf.cos(radians), tf.sin(radians)
     flip = tf.where(mirror < 0.0, -1.0, 1.0) if config.flip else tf.ones_like(mirror)
-    a, b = cos * scale_x * flip, -sin * scale_y
-    d, e = sin * scale_x * flip, cos * scale_y
-    offset_x = centre_x - a * (width - 1) / 2.0 - b * (height - 1) / 2.0
-    offset_y = centre_y - d * (width - 1) / 2.0 - e * (height - 1) / 2.0
+    a, b = pitch_x * cos * scale_x * flip, -pitch_x * sin * scale_y
+    d, e = pitch_y * sin * scale_x * flip, pitch_y * cos * scale_y
+    offset_x = centre_x - a * (spec.width - 1) / 2.0 - b * (spec.height - 1) / 2.0
+    offset_y = centre_y - d * (spec.width - 1) / 2.0 - e * (spec.height - 1) / 2.0
     zero = tf.zeros_like(a)
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=x,
         transforms=tf.stack([a, b, offset_x, d, e, offset_y, zero, zero], axis=1),
-        output_shape=[height, width],
+        output_shape=[spec.height, spec.width],
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
         fill_value=0.0,

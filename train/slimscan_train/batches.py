@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_train.augment import AugmentConfig, augment, mixup_weights
+from slimscan_edge.preprocess import PreprocessSpec
+from slimscan_train.augment import UNVARIED, AugmentConfig, augment, mixup_weights
 from slimscan_train.model import normalise_pixels
 
 Batch: TypeAlias = tuple[Any, Any, Any, Any]
@@ -20,19 +21,27 @@ class TrainingSet:
     """Images to train on.
 
     Attributes:
-        pixels: uint8 `[N, H, W, C]`.
+        pixels: uint8 `[N, H', W', C]`, read by `slimscan_train.augment.larger` of the spec.
         targets: float32 `[N, K]`, 0 to 1; NaN where an output has no target for an image.
         weights: float32 `[N]`, weight of each image in the loss, mean 1.
+        spec: What the network sees of them.
     """
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.float32]
     weights: NDArray[np.float32]
+    spec: PreprocessSpec
 
     @property
     def positive(self) -> NDArray[np.bool_]:
         """Which images are of the positive class, `[N]`."""
         return self.targets[:, 0] > 0.5
+
+    def unvaried(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Some of the images as the network sees them unvaried, uint8 `[n, H, W, C]`."""
+        seen = augment(self.pixels[indices], np.zeros(2, np.int32), UNVARIED, self.spec)
+        pixels: NDArray[np.uint8] = np.rint(seen.numpy()).astype(np.uint8)
+        return pixels
 
 
 def class_weights(positive: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -73,7 +82,7 @@ def training_batches(
         raw.set_shape([order.shape[1], *data.pixels.shape[1:]])
         targets.set_shape([order.shape[1], data.targets.shape[1]])
         weights.set_shape([order.shape[1]])
-        pixels = normalise_pixels(augment(raw, state, config))
+        pixels = normalise_pixels(augment(raw, state, config, data.spec))
         if config.mixup:
             share = mixup_weights(order.shape[1], state, config.mixup)
             pixels = share[:, None, None, None] * pixels + (1 - share)[:, None, None, None] * pixels[::-1]

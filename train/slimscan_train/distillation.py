@@ -105,6 +105,7 @@ def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
     told = [
         "evidence",
         asdict(config.augment),
+        asdict(train.spec),
         fit.seed,
         fit.batch,
         fit.balance,

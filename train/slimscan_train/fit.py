@@ -87,7 +87,8 @@ def fit(
         load_imagenet_weights(model, config.model.network, weights)
         kept.set_weights(model.get_weights())
     writer = tf.summary.create_file_writer(str(folder / "logs"))
-    plain = np.linspace(0, len(train.pixels) - 1, min(len(train.pixels), len(val_pixels))).astype(np.int64)
+    some = np.linspace(0, len(train.pixels) - 1, min(len(train.pixels), len(val_pixels))).astype(np.int64)
+    plain = train.unvaried(some)
 
     while len(rows) < asked.epochs and not _stalled(rows, asked.patience):
         epoch, start, losses = len(rows), perf_counter(), []
@@ -104,7 +105,7 @@ def fit(
             epoch=epoch,
             learning_rate=float(optimizer.learning_rate),
             train_loss=float(np.mean([loss.numpy() for loss in losses])),
-            train_plain_loss=cross_entropy(predict_logits(kept, train.pixels[plain])[:, 0], train.positive[plain]),
+            train_plain_loss=cross_entropy(predict_logits(kept, plain)[:, 0], train.positive[some]),
             val_loss=found.loss,
             val_auroc=found.auroc,
             val_sensitivity=found.sensitivity,

@@ -79,8 +79,7 @@ def load_imagenet_weights(model: Any, network: Pretrained, file: Path | None = N
 
     Raises:
         InputError: The file is in another format or of another network.
-        MissingExtraError: The package is not installed.
-        MachineError: They cannot be downloaded.
+        MachineError: The package is not installed, or they cannot be downloaded.
     """
     if network.startswith(LITE):
         published = efficientnet_lite.published_weights(_lite_size(network), file)

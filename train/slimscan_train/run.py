@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
+from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_edge.records import from_mapping
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.dataset import LabelledImage
@@ -94,7 +95,7 @@ class Run:
         Raises:
             InputError: An image that trained or judged can no longer be read.
         """
-        return read_pixels(self.data_root, images, self.config, shift)
+        return read_pixels(self.data_root, images, self.config.preprocess, shift)
 
 
 def read_run(folder: Path) -> Run:
@@ -138,7 +139,9 @@ def recorded_weights(folder: Path) -> Path | None:
     return Path(given) if given else None
 
 
-def read_pixels(root: Path, images: Sequence[LabelledImage], config: TrainConfig, shift: str = "") -> NDArray[np.uint8]:
+def read_pixels(
+    root: Path, images: Sequence[LabelledImage], spec: PreprocessSpec, shift: str = ""
+) -> NDArray[np.uint8]:
     """Preprocessed pixels of a data set's images, uint8 `[N, H, W, C]`; every one must be readable.
 
     Raises:
@@ -151,7 +154,7 @@ def read_pixels(root: Path, images: Sequence[LabelledImage], config: TrainConfig
     pixels, bad = load_pixels(
         files,
         [image.sha256 for image in images],
-        config.preprocess,
+        spec,
         shift=SHIFTS[shift] if shift else None,
         shift_name=shift,
     )

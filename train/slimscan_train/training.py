@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
+from slimscan_train.augment import larger
 from slimscan_train.batches import TrainingSet, class_weights
 from slimscan_train.config import TrainConfig, write_config
 from slimscan_train.dataset import Dataset, LabelledImage
@@ -139,7 +140,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     model = fit(
         config,
         train,
-        read_pixels(root, val, config),
+        read_pixels(root, val, config.preprocess),
         positive,
         folder,
         say=progress.epoch,
@@ -150,7 +151,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
     if config.model.outputs == 2:
         sick = [image for image in val if split.is_positive(image)]
         is_first = np.array([image.group == split.subtypes[0] for image in sick])
-        calibrate_subtypes(model, predict_logits(model, read_pixels(root, sick, config))[:, 1], is_first)
+        calibrate_subtypes(model, predict_logits(model, read_pixels(root, sick, config.preprocess))[:, 1], is_first)
     model.save(folder / "model.keras")
     rows = score_rows(lambda pixels: predict_logits(model, pixels), config, split, root, progress.note)
     write_scores(folder / "scores.csv", rows)
@@ -209,7 +210,8 @@ def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[
     if config.model.outputs == 2:
         targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
     weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
-    return TrainingSet(pixels=np.asarray(read_pixels(root, images, config)), targets=targets, weights=weights)
+    pixels = np.asarray(read_pixels(root, images, larger(config.preprocess)))
+    return TrainingSet(pixels=pixels, targets=targets, weights=weights, spec=config.preprocess)
 
 
 def score_rows(
@@ -226,10 +228,10 @@ def score_rows(
     """
     held_out = split.select("val", "val_shift", "test")
     note(f"scoring {len(held_out)} held-out images, and validation under {len(SHIFTS)} named shifts")
-    rows = _rows(held_out, score(read_pixels(root, held_out, config)), "")
+    rows = _rows(held_out, score(read_pixels(root, held_out, config.preprocess)), "")
     val = split.select("val")
     for shift in SHIFTS:
-        rows += _rows(val, score(read_pixels(root, val, config, shift)), shift)
+        rows += _rows(val, score(read_pixels(root, val, config.preprocess, shift)), shift)
     return rows
 
 

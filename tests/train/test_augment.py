@@ -92,7 +92,7 @@ def test_a_crop_is_what_the_device_sees_of_a_cropped_picture(
     sharp, less_sharp, on_device_so = (np.diff(picture, axis=1).std() for picture in (seen, from_the_input, on_device))
     assert off < 0.7 * farther_off
     assert sharp > 0.65 * on_device_so
-    assert less_sharp < 0.5 * on_device_so
+    assert less_sharp < 0.6 * on_device_so
 
 
 def test_the_percentiles_are_those_of_the_crop() -> None:

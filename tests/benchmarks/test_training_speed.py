@@ -14,7 +14,7 @@ from slimscan_bench.training_ways import KerasTraining, SlimscanTraining, drawn_
 from slimscan_edge.cli import main
 from slimscan_edge.errors import InputError, MachineError
 from slimscan_edge.preprocess import PreprocessSpec, preprocess
-from slimscan_train.augment import AugmentConfig
+from slimscan_train.augment import AugmentConfig, larger
 from slimscan_train.config import read_recipe
 
 TINY = ("preprocess.height=32", "preprocess.width=32", "model.width=0.1", "fit.batch=4")
@@ -99,14 +99,14 @@ def test_a_process_that_ends_is_an_error():
 
 def test_both_ways_are_given_the_same_pictures(tmp_path):
     data = drawn_set(read_recipe("demo", (*TINY, "model.outputs=2")), steps=3)
-    assert (data.pixels.shape, data.pixels.dtype) == ((12, 32, 32, 1), np.uint8)
+    spec = larger(PreprocessSpec(height=32, width=32))
+    assert (data.pixels.shape, data.pixels.dtype) == ((12, spec.height, spec.width, 1), np.uint8)
     assert data.targets.shape == (12, 2)
     assert data.positive.sum() == 6
     assert len(np.unique(data.pixels, axis=0)) == 12
     write_files(tmp_path, 12)
     files = sorted(tmp_path.glob("*/*.jpeg"), key=lambda path: path.name)
     assert [path.parent.name for path in files] == ["positive", "negative"] * 6
-    spec = PreprocessSpec(height=32, width=32)
     for path, pixels in zip(files, data.pixels, strict=True):
         assert (preprocess(path, spec) == pixels).all()
 

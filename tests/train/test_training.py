@@ -47,7 +47,13 @@ def test_a_started_run_says_what_was_asked(dataset: Dataset, tmp_path: Path) -> 
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.toml", "data.json", "split.json"]
     assert read_split(tmp_path / "run" / "split.json") == split
     table = json.loads((tmp_path / "run" / "data.json").read_text())
-    assert table == {"root": str(dataset.root.resolve()), "naming": "kermany", "unreadable": {}, "teachers": []}
+    assert table == {
+        "root": str(dataset.root.resolve()),
+        "naming": "kermany",
+        "unreadable": {},
+        "teachers": [],
+        "weights": None,
+    }
 
 
 def test_a_folder_that_holds_anything_is_refused(dataset: Dataset, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _draw_square(rng: np.random.Generator, level: int, path: Path) -> None:
-    pixels = rng.integers(88, 168, (48, 48), dtype=np.uint8)
+    cells = rng.integers(88, 168, (16, 16), dtype=np.uint8)  # of three pixels: finer noise would not survive a resize
+    pixels = cells.repeat(3, axis=0).repeat(3, axis=1)
     top, left = rng.integers(4, 24, 2)
     pixels[top : top + 20, left : left + 20] = level
     Image.fromarray(pixels).save(path)

@@ -120,7 +120,9 @@ class KerasTraining:
 def drawn_set(config: TrainConfig, steps: int) -> TrainingSet:
     """The drawn chests of `write_files` for an epoch of `steps` steps, as `slimscan train` reads them."""
     count = steps * config.fit.batch
-    drawn = np.stack([preprocess(file, larger(config.preprocess)) for file in _drawn_files(min(count, DRAWINGS))])
+    drawn = np.stack(
+        [preprocess(file, larger(config.preprocess, config.augment)) for file in _drawn_files(min(count, DRAWINGS))]
+    )
     positive = np.arange(count) % 2 == 0
     return TrainingSet(
         pixels=drawn[np.arange(count) % DRAWINGS],

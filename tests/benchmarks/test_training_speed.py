@@ -99,7 +99,7 @@ def test_a_process_that_ends_is_an_error():
 
 def test_both_ways_are_given_the_same_pictures(tmp_path):
     data = drawn_set(read_recipe("demo", (*TINY, "model.outputs=2")), steps=3)
-    spec = larger(PreprocessSpec(height=32, width=32))
+    spec = larger(PreprocessSpec(height=32, width=32), AugmentConfig())
     assert (data.pixels.shape, data.pixels.dtype) == ((12, spec.height, spec.width, 1), np.uint8)
     assert data.targets.shape == (12, 2)
     assert data.positive.sum() == 6

@@ -74,7 +74,7 @@ def chest() -> Image.Image:
 def test_an_unvaried_picture_is_what_the_device_sees(chest: Image.Image) -> None:
     spec = PreprocessSpec(height=96, width=80, intensity="percentile")
     on_device = fit_to_input(chest, spec)
-    seen = vary(fit_to_input(chest, larger(spec))[None], OFF, spec=spec)
+    seen = vary(fit_to_input(chest, larger(spec, OFF))[None], OFF, spec=spec)
     assert seen.shape == (1, 96, 80, 1)
     assert np.abs(seen[0] - on_device).mean() < 3
 
@@ -86,7 +86,7 @@ def test_a_crop_is_what_the_device_sees_of_a_cropped_picture(
     spec = PreprocessSpec(height=96, width=96, intensity="percentile")
     on_device = fit_to_input(SHIFTS["crop-0.85"](chest), spec).astype(float)
     halfway_to_the_whole = replace(OFF, crop_area_min=2 * 0.85**2 - 1)
-    seen = vary(fit_to_input(chest, larger(spec))[None], halfway_to_the_whole, spec=spec)[0]
+    seen = vary(fit_to_input(chest, larger(spec, OFF))[None], halfway_to_the_whole, spec=spec)[0]
     from_the_input = vary(fit_to_input(chest, spec)[None], halfway_to_the_whole, spec=spec)[0]
     off, farther_off = (np.abs(picture - on_device).mean() for picture in (seen, from_the_input))
     sharp, less_sharp, on_device_so = (np.diff(picture, axis=1).std() for picture in (seen, from_the_input, on_device))
@@ -178,7 +178,7 @@ def test_mixup_weights() -> None:
 @pytest.mark.parametrize(
     "bad",
     [{"crop_area_min": 0.0}, {"crop_area_min": 1.1}, {"crop_aspect": 0.9}, {"rotation_deg": 46.0}, {"noise": 1.5},
-     {"mixup": -0.1}],
+     {"mixup": -0.1}, {"margin": 0.9}],
 )  # fmt: skip
 def test_bounds(bad: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):

@@ -15,9 +15,6 @@ from typing import Any
 
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec
 
-MARGIN = 7 / 6
-"""How many times the input's sides the pixels have that are cropped from: a crop of 0.73 of the area is as sharp as the
-input."""
 _SAMPLED_SIDE = 48
 """Rows and columns that percentiles are taken of: the 23rd of 2,304 pixels is the first percentile."""
 
@@ -27,6 +24,8 @@ class AugmentConfig:
     """How strongly training images are varied. Zero turns a variation off.
 
     Attributes:
+        margin: How many times the input's sides the pixels have that are cropped from: 7/6 leaves a crop of 0.73 of the
+            area as sharp as the input; 1 where pictures have no more pixels to give.
         crop_area_min: Smallest share of the picture's area that a crop keeps, 0 to 1; 1 crops nothing.
         crop_area_max: Largest; above 1 the picture shrinks inside a black border.
         crop_aspect: Largest factor by which a crop's aspect ratio differs, 1 or more.
@@ -41,6 +40,7 @@ class AugmentConfig:
         mixup: Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al. 2018).
     """
 
+    margin: float = 7 / 6
     crop_area_min: float = 0.2
     crop_area_max: float = 1.3
     crop_aspect: float = 1.33
@@ -57,6 +57,8 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0.01 <= self.crop_area_min <= 1 <= self.crop_area_max <= 4 or self.crop_aspect < 1:
             raise ValueError("expected crop_area_min in 0.01 to 1, crop_area_max in 1 to 4, crop_aspect 1 or more")
+        if not 1 <= self.margin <= 4:
+            raise ValueError(f"margin is {self.margin}, expected 1 to 4")
         if not 0 <= self.rotation_deg <= 45:
             raise ValueError(f"rotation_deg is {self.rotation_deg}, expected 0 to 45")
         for name in ("gamma", "contrast", "exposure", "blur", "noise", "erase", "mixup"):
@@ -78,9 +80,9 @@ UNVARIED = AugmentConfig(
 )
 
 
-def larger(spec: PreprocessSpec) -> PreprocessSpec:
+def larger(spec: PreprocessSpec, config: AugmentConfig) -> PreprocessSpec:
     """How pixels are read that `augment` is to make the input of: larger, and with the grey levels that they have."""
-    height, width = round(MARGIN * spec.height), round(MARGIN * spec.width)
+    height, width = round(config.margin * spec.height), round(config.margin * spec.width)
     return replace(spec, height=height, width=width, intensity="none")
 
 

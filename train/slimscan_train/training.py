@@ -210,7 +210,7 @@ def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[
     if config.model.outputs == 2:
         targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
     weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
-    pixels = np.asarray(read_pixels(root, images, larger(config.preprocess)))
+    pixels = np.asarray(read_pixels(root, images, larger(config.preprocess, config.augment)))
     return TrainingSet(pixels=pixels, targets=targets, weights=weights, spec=config.preprocess)
 
 

@@ -90,7 +90,7 @@ def squares_recipe() -> dict[str, Any]:
         "split": {"val_fraction": 0.3, "shift_fraction": 0.15},
         "model": {"width": 0.2},
         "augment": still,
-        "fit": {"epochs": 8, "learning_rate": 0.005, "weight_average": 0.9, "batch": 32, "patience": 8},
+        "fit": {"epochs": 12, "learning_rate": 0.005, "weight_average": 0.9, "batch": 32, "patience": 12},
         "operate": {"target_sensitivity": 1.0},
     }
 

@@ -15,7 +15,7 @@ import tomli_w
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 8  # of `squares_recipe`
+EPOCHS = 12  # of `squares_recipe`
 WITHOUT_TENSORFLOW = (
     "import sys; sys.modules.update(dict.fromkeys(['tensorflow', 'tf_keras', 'tensorflow_model_optimization'])); "
     "from slimscan_edge.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -1,6 +1,8 @@
 """A finished run on pictures that any network tells apart, and its model in every precision: made once a session."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +15,8 @@ from numpy.typing import NDArray
 from slimscan_export.calibration import CalibrationConfig
 from slimscan_export.diagnosis import Diagnosis
 from slimscan_export.exporting import ExportConfig
-from slimscan_train.config import TrainConfig, config_from
-from slimscan_train.run import Run
+from slimscan_train.config import TrainConfig, config_from, write_config
+from slimscan_train.run import Run, read_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +45,12 @@ def config(squares_recipe: dict[str, Any]) -> TrainConfig:
 
 @pytest.fixture(scope="session")
 def squares_run(tmp_path_factory: pytest.TempPathFactory, config: TrainConfig, squares: Path) -> Run:
-    from slimscan_train.dataset import read_dataset
-    from slimscan_train.training import Progress, start_run, train_run
-
-    folder = tmp_path_factory.mktemp("squares") / "run"
-    dataset = read_dataset(squares)
-    split = start_run(dataset, config, folder, given_split=None, max_unreadable=0.0)
-    quiet = Progress(note=lambda _: None, epoch=lambda _: None)
-    return train_run(folder, config, split, dataset.root, quiet)
+    """Trained by a process of its own: what ran in one before changes TensorFlow's sums, and so the network."""
+    folder = tmp_path_factory.mktemp("squares")
+    write_config(folder / "squares.toml", config)
+    command = [Path(sys.executable).with_name("slimscan"), "train", squares, "--recipe", folder / "squares.toml"]
+    subprocess.run([*command, "--out", folder / "run"], check=True, capture_output=True)
+    return read_run(folder / "run")
 
 
 @pytest.fixture(scope="session")

@@ -64,9 +64,9 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _draw_square(rng: np.random.Generator, level: int, path: Path) -> None:
-    pixels = rng.integers(88, 168, (48, 48), dtype=np.uint8)
-    top, left = rng.integers(4, 24, 2)
-    pixels[top : top + 20, left : left + 20] = level
+    pixels = rng.integers(88, 168, (72, 72), dtype=np.uint8)
+    top, left = rng.integers(6, 36, 2)
+    pixels[top : top + 30, left : left + 30] = level
     Image.fromarray(pixels).save(path)
 
 
@@ -86,11 +86,11 @@ def squares_recipe() -> dict[str, Any]:
         "blur": 0.0,
     }
     return {
-        "preprocess": {"height": 32, "width": 32},
+        "preprocess": {"height": 48, "width": 48},
         "split": {"val_fraction": 0.3, "shift_fraction": 0.15},
         "model": {"width": 0.2},
         "augment": still,
-        "fit": {"epochs": 12, "learning_rate": 0.005, "weight_average": 0.9, "batch": 32, "patience": 12},
+        "fit": {"epochs": 12, "learning_rate": 0.02, "weight_average": 0.9, "batch": 32, "patience": 12},
         "operate": {"target_sensitivity": 1.0},
     }
 

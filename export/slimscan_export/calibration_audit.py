@@ -29,9 +29,9 @@ LEAST_LIKENESS = 0.5
 MOST_SATURATED = 0.01
 """Share of a tensor's values beyond its range. Ranges from the extremes of the images themselves leave none there."""
 
-_FEWEST_VALUES = 1000
-"""Of a tensor, to judge a share of a hundredth by. A logit has one an image: what int8 adds on the way may put one
-just beyond a range that comes from the float network, and the gates judge it anyway."""
+_EXTREMES = 2
+"""Values of a tensor that are not counted: the two its range comes from. The range is that of the float network, and
+what int8 adds on the way may put them just beyond it; of a logit, which has a value an image, one is 3 %."""
 
 _IMAGES_RUN = 32
 """Calibration images that saturation is looked for on: each costs some 10 ms with every tensor kept."""
@@ -49,7 +49,7 @@ class Saturation:
 
     Attributes:
         tensor: Its name.
-        share: Of its values, 0 to 1.
+        share: Of its values, 0 to 1; but for two of them, whichever its extremes are.
     """
 
     tensor: str
@@ -119,7 +119,7 @@ def saturation(model: bytes, pixels: NDArray[np.uint8]) -> tuple[Saturation, ...
         pixels: uint8 `[N, H, W, C]`; at most the first 32 are run.
 
     Returns:
-        Each int8 tensor that an operator makes and that has values enough to judge, the most saturated first.
+        Each int8 tensor that an operator makes, the most saturated first.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -141,9 +141,8 @@ def saturation(model: bytes, pixels: NDArray[np.uint8]) -> tuple[Saturation, ...
             values[tensor] += found.size
             beyond[tensor] += int(((found < lowest - scale) | (found > highest + scale)).sum())
     shares = [
-        Saturation(tensor=details[tensor]["name"], share=beyond[tensor] / values[tensor])
+        Saturation(tensor=details[tensor]["name"], share=max(0, beyond[tensor] - _EXTREMES) / values[tensor])
         for tensor in ranges
-        if values[tensor] >= _FEWEST_VALUES
     ]
     return tuple(sorted(shares, key=lambda found: -found.share))
 

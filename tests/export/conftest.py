@@ -115,7 +115,7 @@ def rescaled(model: Any, pixels: NDArray[np.uint8], layer: str, norm: str, scale
 @pytest.fixture(scope="session")
 def broken(exported: Exported) -> Any:
     """The session's model with the weights of `block5_pointwise` rescaled: in float the same, in int8 useless."""
-    return rescaled(exported.model, exported.calibration, "block5_pointwise", "block5_depthwise_bn", 1000.0)
+    return rescaled(exported.model, exported.calibration, "block5_pointwise", "block5_depthwise_bn", 8000.0)
 
 
 @pytest.fixture(scope="session")

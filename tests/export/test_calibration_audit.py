@@ -146,3 +146,27 @@ def test_ranges_from_dull_pictures_are_refused_by_the_tensors_name(exported):
     with pytest.raises(InputError, match="saturate on the calibration images") as caught:
         require_unsaturated(model, exported.calibration)
     assert saturation(model, exported.calibration)[0].tensor in str(caught.value)
+
+
+def with_negative_logits_only(model: bytes) -> bytes:
+    """The model with the range of its logits cut off above zero."""
+    import flatbuffers
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    content = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+    graph = content.subgraphs[0]
+    (logits,) = (graph.tensors[index] for index in graph.outputs if len(graph.tensors[index].shape) == 2)
+    logits.quantization.scale = np.array(logits.quantization.scale, np.float32) / 2
+    logits.quantization.zeroPoint = np.array([127])
+    builder = flatbuffers.Builder(len(model))
+    builder.Finish(content.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sick", "share"), [(0, 0.0), (2, 0.0), (3, 1 / 20), (16, 14 / 20)])
+def test_of_a_tensor_any_but_its_two_extremes_are_told(exported, sick, share):
+    """A logit has one value an image. Its range comes from the two extremes, which int8 may put just beyond it."""
+    positive = np.array([image.label == "PNEUMONIA" for image in exported.run.split.select("val")[::5]])
+    pixels = np.concatenate([exported.pixels[~positive][: 20 - sick], exported.pixels[positive][:sick]])
+    assert saturation(with_negative_logits_only(exported.variants["int8"]), pixels)[0].share == share

@@ -106,11 +106,6 @@ def test_what_a_device_does_not_take_is_told(exported):
     assert "input" in not_deployable(exported.variants["float32"])
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="the network that the squares teach since 0.4.0 loses only 2 of 190 to the damage, and repair does not win "
-    "them back within the gates; it needs a network that is damaged more and has more to spare",
-)
 @pytest.mark.slow
 def test_a_model_with_one_layer_rescaled_is_diagnosed_to_it_and_repaired(
     broken_run: Path, squares_policy: Path, tmp_path: Path, capsys

@@ -1,19 +1,25 @@
 """Augmentation on whole batches, inside the graph, from stateless seeds.
 
-Three passes, each a handful of tensor operations for the whole batch: one bilinear resampling (crop, aspect, rotation,
-flip), a table of 256 grey levels an image (percentiles, gamma, contrast, exposure), and texture (blur or sharpening,
-noise, an erased box). The same seed gives the same batch.
+One bilinear resampling (crop, aspect, rotation, flip), a table of 256 grey levels an image (percentiles, gamma,
+contrast, exposure), and texture (blur or sharpening, noise, an erased box). What touches every pixel is two functions
+that XLA compiles, each into one pass or two; what is drawn for an image is a few numbers, and stays outside. The same
+seed gives the same batch.
 
 What is cropped here has to look like a picture that was cropped before the device saw it. So the pixels that come in
 are larger than the network's input, for a crop would else be blurred, and their percentiles are taken afterwards, for
 they are the crop's own.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec
+
+REVISION = 2
+"""Counted up whenever the same seed comes to give other pixels: what a teacher answered before is not of them."""
 
 _SAMPLED_SIDE = 48
 """Rows and columns that percentiles are taken of: the 23rd of 2,304 pixels is the first percentile."""
@@ -101,9 +107,14 @@ def augment(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec)
     import tensorflow as tf
 
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
-    x = _geometry(tf.cast(pixels, tf.float32), seeds[1], config, spec)
-    x = _tone(x, seeds[0], config, spec)
-    x = _texture(x, seeds[2], config)
+    pixels = tf.convert_to_tensor(pixels)
+    batch, channels = tf.shape(pixels)[0], pixels.shape[3]
+    x = _compiled(_sample)(pixels, _transforms(pixels, seeds[1], config, spec), spec.height, spec.width)
+    x = _compiled(_texture)(
+        x,
+        _tone_table(x, seeds[0], config, spec),
+        *_blur_and_noise((batch, spec.height, spec.width, channels), seeds[2], config),
+    )
     if config.erase:
         x = _erase(x, seeds[3], config.erase)
     return x
@@ -130,39 +141,26 @@ def _uniform(seed: Any, columns: int, batch: Any) -> Any:
     return tf.unstack(tf.random.stateless_uniform([columns, batch], seed, -1.0, 1.0))
 
 
-def _tone(x: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
+@functools.cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of tensors, compiled by XLA, which runs all of its arithmetic in one pass over the pixels.
+
+    Within a function each value is best used once: XLA works it out anew wherever it is used. So what is sampled is
+    not looked up and smoothed in the same function.
+    """
     import tensorflow as tf
 
-    gamma, contrast, exposure = _uniform(seed, 3, tf.shape(x)[0])
-    level = tf.range(256, dtype=tf.float32)[None, :]
-    if spec.intensity == "percentile":
-        low, high = _percentiles(x)
-        level = tf.where(high > low, 255.0 * (level - low) / tf.maximum(high - low, 1.0), level)
-    level = tf.clip_by_value(level / 255.0, 0.0, 1.0)
-    curve = level ** tf.exp(config.gamma * gamma)[:, None]
-    curve = (curve - 0.5) * tf.exp(config.contrast * contrast)[:, None] + 0.5 + config.exposure * exposure[:, None]
-    table = tf.clip_by_value(curve, 0.0, 1.0) * 255.0  # [B, 256]
-    return tf.gather(table, tf.cast(x + 0.5, tf.int32), batch_dims=1)  # [B, H, W, C]
+    compiled: Callable[..., Any] = tf.function(function, jit_compile=True, autograph=False)
+    return compiled
 
 
-def _percentiles(x: Any) -> tuple[Any, Any]:
-    """The grey levels of an image at `PERCENTILES`, each `[B, 1]`, from a grid of its pixels."""
+def _transforms(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
+    """Where in the input each output pixel lies, as `_sample` takes it, `[B, 6]`."""
     import tensorflow as tf
 
-    step_y, step_x = (max(1, side // _SAMPLED_SIDE) for side in x.shape[1:3])
-    sampled = tf.reshape(x[:, ::step_y, ::step_x], [tf.shape(x)[0], -1])
-    ordered = tf.sort(tf.round(sampled), axis=1)
-    low, high = (round(share / 100.0 * (ordered.shape[1] - 1)) for share in PERCENTILES)
-    return ordered[:, low : low + 1], ordered[:, high : high + 1]
-
-
-def _geometry(x: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
-    """Sample each output pixel (u, v) at an affine image of it in the input."""
-    import tensorflow as tf
-
-    height, width = x.shape[1], x.shape[2]
+    height, width = pixels.shape[1], pixels.shape[2]
     pitch_y, pitch_x = height / spec.height, width / spec.width
-    area, aspect, along_x, along_y, angle, mirror = _uniform(seed, 6, tf.shape(x)[0])
+    area, aspect, along_x, along_y, angle, mirror = _uniform(seed, 6, tf.shape(pixels)[0])
     # A crop's area is uniform between its bounds, its aspect ratio log-uniform.
     share = config.crop_area_min + (config.crop_area_max - config.crop_area_min) * (area + 1.0) / 2.0
     stretch = tf.exp(0.5 * math.log(config.crop_aspect) * aspect)
@@ -176,29 +174,86 @@ def _geometry(x: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) ->
     d, e = pitch_y * sin * scale_x * flip, pitch_y * cos * scale_y
     offset_x = centre_x - a * (spec.width - 1) / 2.0 - b * (spec.height - 1) / 2.0
     offset_y = centre_y - d * (spec.width - 1) / 2.0 - e * (spec.height - 1) / 2.0
-    zero = tf.zeros_like(a)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=x,
-        transforms=tf.stack([a, b, offset_x, d, e, offset_y, zero, zero], axis=1),
-        output_shape=[spec.height, spec.width],
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-        fill_value=0.0,
-    )
+    return tf.stack([a, b, offset_x, d, e, offset_y], axis=1)
 
 
-def _texture(x: Any, seed: Any, config: AugmentConfig) -> Any:
+def _sample(pixels: Any, transforms: Any, height: int, width: int) -> Any:
+    """Bilinear samples of uint8 `[B, H', W', C]` at (a u + b v + c, d u + e v + f) of each (u, v); black outside."""
+    import tensorflow as tf
+
+    high, wide, channels = pixels.shape[1:]
+    u, v = tf.range(width, dtype=tf.float32)[None, None, :], tf.range(height, dtype=tf.float32)[None, :, None]
+    a, b, c, d, e, f = (value[:, None, None] for value in tf.unstack(transforms, axis=1))
+    # In a border of one black pixel all that lies outside is at its outer edge.
+    x = tf.clip_by_value(a * u + b * v + c + 1.0, 0.0, wide + 1.0)
+    y = tf.clip_by_value(d * u + e * v + f + 1.0, 0.0, high + 1.0)
+    left, top = tf.minimum(tf.floor(x), wide), tf.minimum(tf.floor(y), high)
+    row = (wide + 2) * channels  # values in a row, and next to it
+    first = tf.cast(top, tf.int32) * row + tf.cast(left, tf.int32) * channels
+    first = first[..., None] + tf.range(channels)
+    flat = tf.reshape(tf.pad(pixels, [[0, 0], [1, 1], [1, 1], [0, 0]]), [-1, (high + 2) * row])
+
+    def at(further: int) -> Any:
+        return tf.cast(tf.gather(flat, first + further, batch_dims=1), tf.float32)
+
+    right, below = (x - left)[..., None], (y - top)[..., None]
+    upper = (1.0 - right) * at(0) + right * at(channels)
+    lower = (1.0 - right) * at(row) + right * at(row + channels)
+    return (1.0 - below) * upper + below * lower
+
+
+def _tone_table(x: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
+    """The grey level that each of 256 becomes, `[B, 256]`."""
+    import tensorflow as tf
+
+    gamma, contrast, exposure = _uniform(seed, 3, tf.shape(x)[0])
+    level = tf.range(256, dtype=tf.float32)[None, :]
+    if spec.intensity == "percentile":
+        low, high = _percentiles(x)
+        level = tf.where(high > low, 255.0 * (level - low) / tf.maximum(high - low, 1.0), level)
+    level = tf.clip_by_value(level / 255.0, 0.0, 1.0)
+    curve = level ** tf.exp(config.gamma * gamma)[:, None]
+    curve = (curve - 0.5) * tf.exp(config.contrast * contrast)[:, None] + 0.5 + config.exposure * exposure[:, None]
+    return tf.clip_by_value(curve, 0.0, 1.0) * 255.0
+
+
+def _percentiles(x: Any) -> tuple[Any, Any]:
+    """The grey levels of an image at `PERCENTILES`, each `[B, 1]`, from a grid of its pixels."""
+    import tensorflow as tf
+
+    step_y, step_x = (max(1, side // _SAMPLED_SIDE) for side in x.shape[1:3])
+    sampled = tf.round(tf.reshape(x[:, ::step_y, ::step_x], [tf.shape(x)[0], -1]))
+    low, high = (round(share / 100.0 * (sampled.shape[1] - 1)) for share in PERCENTILES)
+    lowest = -tf.math.top_k(-sampled, low + 1).values
+    highest = tf.math.top_k(sampled, sampled.shape[1] - high).values
+    return lowest[:, -1:], highest[:, -1:]
+
+
+def _blur_and_noise(shape: tuple[Any, int, int, int], seed: Any, config: AugmentConfig) -> tuple[Any, Any, Any]:
+    """The weight of a blurred copy, `[B]`, the reach of the noise, `[B]`, and int8 draws of a shape; None if off."""
     import tensorflow as tf
 
     draws, grain = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    blur, noise = _uniform(draws, 2, tf.shape(x)[0])
-    if config.blur:
-        weight = config.blur * tf.where(blur > 0, blur, 0.5 * blur)
+    blur, noise = _uniform(draws, 2, shape[0])
+    weight = config.blur * tf.where(blur > 0, blur, 0.5 * blur) if config.blur else None
+    if not config.noise:
+        return weight, None, None
+    # Uniform over one standard deviation times the root of 3 either way, four bytes of each random number.
+    count = tf.reduce_prod(shape)
+    words = tf.random.stateless_uniform([(count + 3) // 4], grain, None, None, tf.int32)
+    levels = tf.reshape(tf.reshape(tf.bitcast(words, tf.int8), [-1])[:count], shape)
+    return weight, math.sqrt(3.0) * config.noise * 255.0 * tf.maximum(noise, 0.0), levels
+
+
+def _texture(x: Any, table: Any, weight: Any, reach: Any, levels: Any) -> Any:
+    """Grey levels by the table, then blurred or sharpened, then noise added; 0 to 255."""
+    import tensorflow as tf
+
+    x = tf.gather(table, tf.cast(x + 0.5, tf.int32), batch_dims=1)
+    if weight is not None:
         x = x + weight[:, None, None, None] * (_smooth(_smooth(x)) - x)
-    if config.noise:
-        # Uniform over one standard deviation times the root of 3 either way: a fifth of the cost of normal draws.
-        reach = math.sqrt(3.0) * config.noise * 255.0 * tf.maximum(noise, 0.0)
-        x = x + reach[:, None, None, None] * tf.random.stateless_uniform(tf.shape(x), grain, -1.0, 1.0)
+    if levels is not None:
+        x = x + (reach / 127.5)[:, None, None, None] * (tf.cast(levels, tf.float32) + 0.5)
     return tf.clip_by_value(x, 0.0, 255.0)
 
 

@@ -1,6 +1,9 @@
 """Seeded batches for training: the same seed gives the same images in the same order, also after a resume."""
 
-from collections.abc import Iterator
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,6 +17,9 @@ from slimscan_train.model import normalise_pixels
 Batch: TypeAlias = tuple[Any, Any, Any, Any]
 """Pixels float32 `[B, H, W, C]` as the network takes them, targets float32 `[B, K]`, weights float32 `[B]`, and a
 teacher's evidence float32 `[B, h, w, K]` or None."""
+
+_AHEAD = 2
+"""Batches that are prepared at once, and wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,25 +79,38 @@ def training_batches(
     """Augmented batches of one epoch, prepared while the step before them runs."""
     import tensorflow as tf
 
-    def one(indices: Any, step: Any) -> tuple[Any, Any, Any]:
-        state = tf.stack([(seed * 100_003 + epoch) % 2**31, tf.cast(step, tf.int32)])
-        # [B, H, W, C] and [B, K], gathered by NumPy: the cache may be a memory map
-        raw, targets, weights = tf.numpy_function(
-            lambda i: (data.pixels[i], data.targets[i], data.weights[i]), [indices], [tf.uint8, tf.float32, tf.float32]
-        )
-        raw.set_shape([order.shape[1], *data.pixels.shape[1:]])
-        targets.set_shape([order.shape[1], data.targets.shape[1]])
-        weights.set_shape([order.shape[1]])
-        pixels = normalise_pixels(augment(raw, state, config, data.spec))
+    varied = _varied(config, data.spec)
+
+    def prepared(step: int) -> Batch:
+        chosen = order[step]
+        state = tf.constant([(seed * 100_003 + epoch) % 2**31, step])
+        pixels, targets = varied(tf.constant(data.pixels[chosen]), tf.constant(data.targets[chosen]), state)
+        return pixels, targets, tf.constant(data.weights[chosen]), None
+
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        ahead = deque(pool.submit(prepared, step) for step in range(min(_AHEAD, len(order))))
+        for further in range(_AHEAD, len(order) + _AHEAD):
+            batch = ahead.popleft().result()
+            if further < len(order):
+                ahead.append(pool.submit(prepared, further))
+            yield batch
+
+
+@functools.cache
+def _varied(config: AugmentConfig, spec: PreprocessSpec) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
+    """The graph from raw pixels, targets and a seed to the network's pixels and targets, traced once for all epochs."""
+    import tensorflow as tf
+
+    def varied(raw: Any, targets: Any, state: Any) -> tuple[Any, Any]:
+        pixels = normalise_pixels(augment(raw, state, config, spec))
         if config.mixup:
-            share = mixup_weights(order.shape[1], state, config.mixup)
+            share = mixup_weights(raw.shape[0], state, config.mixup)
             pixels = share[:, None, None, None] * pixels + (1 - share)[:, None, None, None] * pixels[::-1]
             targets = share[:, None] * targets + (1 - share)[:, None] * targets[::-1]
-        return pixels, targets, weights
+        return pixels, targets
 
-    steps = tf.data.Dataset.from_tensor_slices((order, np.arange(len(order))))
-    for pixels, targets, weights in steps.map(one, num_parallel_calls=2, deterministic=True).prefetch(2):
-        yield pixels, targets, weights, None
+    traced: Callable[[Any, Any, Any], tuple[Any, Any]] = tf.function(varied, autograph=False)
+    return traced
 
 
 def _repeated(indices: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
+from slimscan_train.augment import REVISION
 from slimscan_train.batches import Batch, TrainingSet
 from slimscan_train.config import TrainConfig
 from slimscan_train.pixels import cache_folder
@@ -104,6 +105,7 @@ def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
     fit = config.fit
     told = [
         "evidence",
+        REVISION,
         asdict(config.augment),
         asdict(train.spec),
         fit.seed,

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -21,3 +23,12 @@ def test_it_is_shown_when_something_goes_wrong(capfd: pytest.CaptureFixture[str]
     with pytest.raises(RuntimeError, match="no room"):
         fail()
     assert capfd.readouterr().err == "why: the disk is full\n"
+
+
+def test_tensorflow_is_quiet_when_it_loads_and_when_it_compiles() -> None:
+    program = (
+        "from slimscan_train.quiet import load_tensorflow; load_tensorflow(); import tensorflow as tf; "
+        "tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.zeros([3]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

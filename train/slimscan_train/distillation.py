@@ -55,7 +55,7 @@ class Teacher:
         for step, (pixels, targets, weights, _) in enumerate(batches):
             evidence = self._answer(pixels) if known is None else known[step]
             answers.append(evidence)
-            evidence = tf.cast(evidence, tf.float32)
+            evidence = tf.constant(evidence.astype(np.float32))
             soft = tf.sigmoid(tf.reduce_mean(evidence, axis=(1, 2)))
             yield pixels, (1.0 - self._share) * targets + self._share * soft, weights, evidence
         if known is None:

@@ -30,7 +30,11 @@ def held_back_stderr() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Load TensorFlow and start its runtime without its greeting; a command that needs it calls this first."""
+    """Load TensorFlow and start its runtime without its greeting; a command that needs it calls this first.
+
+    Later it speaks of what went wrong only, not of what it started, unless `TF_CPP_MIN_LOG_LEVEL` is set to 0.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     with held_back_stderr():
         import tensorflow as tf
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy.ndimage import map_coordinates
 
 from slimscan_edge.preprocess import PreprocessSpec, fit_to_input
 from slimscan_train.augment import UNVARIED as OFF
-from slimscan_train.augment import AugmentConfig, augment, larger, mixup_weights
+from slimscan_train.augment import AugmentConfig, _compiled, _sample, augment, larger, mixup_weights
 from slimscan_train.phantom import draw_phantom
 from slimscan_train.shifts import SHIFTS
 
@@ -153,6 +154,30 @@ def test_a_rotation_keeps_the_centre() -> None:
     rotated = vary(spot, replace(OFF, rotation_deg=30.0))
     np.testing.assert_allclose(rotated[:, 16, 16, 0], 255, atol=1)
     np.testing.assert_allclose(rotated.sum(axis=(1, 2, 3)), 255 * 25, rtol=0.05)
+
+
+def test_samples_are_those_of_scipy_and_black_outside() -> None:
+    """Of three channels, to another size, by transforms that leave the picture on every side."""
+    pixels = PIXELS.reshape(-1, 16, 16, 3)
+    rng = np.random.default_rng(3)
+    transforms = rng.normal([1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.4, 0.4, 6.0, 0.4, 0.4, 6.0], (len(pixels), 6))
+    sampled = _compiled(_sample)(tf.constant(pixels), tf.constant(transforms, tf.float32), 20, 12).numpy()
+    v, u = np.mgrid[:20, :12]
+    for picture, (a, b, c, d, e, f), found in zip(pixels, transforms, sampled, strict=True):
+        at = [d * u + e * v + f, a * u + b * v + c]
+        for channel in range(3):
+            expected = map_coordinates(picture[..., channel].astype(float), at, order=1, mode="grid-constant")
+            np.testing.assert_allclose(found[..., channel], expected, atol=0.05)
+
+
+def test_noise_has_the_spread_asked_for_and_no_mean() -> None:
+    grey = np.full((64, 33, 31, 1), 128, np.uint8)
+    noise = vary(grey, replace(OFF, noise=0.1)) - 128.0
+    deviations = noise.std(axis=(1, 2, 3))
+    assert np.abs(noise.mean(axis=(1, 2, 3))).max() < 4 * 0.1 * 255 / np.sqrt(33 * 31)
+    assert (deviations == 0).sum() in range(20, 45)  # of half of the images none
+    assert 0.08 * 255 < deviations.max() < 0.102 * 255
+    assert np.abs(noise).max() < np.sqrt(3) * 0.1 * 255 + 0.01
 
 
 def test_a_box_is_erased_in_about_half_of_the_images_and_no_larger_than_asked() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from slimscan_edge.bundle import read_bundle
 from slimscan_edge.cli import main
+from slimscan_edge.golden import TOLERANCE_STEPS
 from slimscan_export.exporting import judge
 from slimscan_train.run import read_run
 
@@ -75,7 +76,8 @@ def test_a_good_run_passes_and_its_bundle_predicts(export, squares_run, out, cap
     ]
     record = json.loads((evidence / "export.json").read_text())
     assert (record["verdict"], record["new_misses"]) == ("PASS", [])
-    assert record["micro"]["passed"]
+    # How far XNNPACK's integers lie from those of its kernels goes by the network; the two sets of those are one.
+    assert max(record["micro"]["reference_steps"].values()) <= TOLERANCE_STEPS
     assert 0 < record["micro"]["arena_bytes"] < 512 * 1024
     assert {found["layer"] for found in record["diagnosis"]["layers"]} > {"stem", "evidence"}
     assert record["repair"] is None

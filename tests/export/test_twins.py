@@ -52,7 +52,7 @@ def test_an_export_that_passes_writes_both_twins_and_says_so(converted_before, e
     assert f"ONNX twin of the float model: {twins.onnx} ({twins.onnx.stat().st_size:,} bytes)" in printed
     assert "from float TFLite on 16 validation images" in printed
     manifest = read_bundle(out).manifest
-    assert Interpreter(twins.mobile.read_bytes()).input.shape == (1, 64, 64, 3)
+    assert Interpreter(twins.mobile.read_bytes()).input.shape == (1, 96, 96, 3)
     said = onnxruntime.InferenceSession(twins.onnx).get_modelmeta().custom_metadata_map
     assert json.loads(said["labels"]) == list(manifest.labels)
     assert json.loads(said["operating_point"]) == dataclasses.asdict(squares_run.operating_point)

@@ -148,8 +148,8 @@ def test_ranges_from_dull_pictures_are_refused_by_the_tensors_name(exported):
     assert saturation(model, exported.calibration)[0].tensor in str(caught.value)
 
 
-def with_negative_logits_only(model: bytes) -> bytes:
-    """The model with the range of its logits cut off above zero."""
+def with_negative_logits_only(model: bytes) -> tuple[bytes, str]:
+    """The model with the range of its logits cut off above zero, and the name of that tensor."""
     import flatbuffers
     from tensorflow.lite.python import schema_py_generated as schema
 
@@ -160,7 +160,7 @@ def with_negative_logits_only(model: bytes) -> bytes:
     logits.quantization.zeroPoint = np.array([127])
     builder = flatbuffers.Builder(len(model))
     builder.Finish(content.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return bytes(builder.Output()), logits.name.decode()
 
 
 @pytest.mark.slow
@@ -169,4 +169,5 @@ def test_of_a_tensor_any_but_its_two_extremes_are_told(exported, sick, share):
     """A logit has one value an image. Its range comes from the two extremes, which int8 may put just beyond it."""
     positive = np.array([image.label == "PNEUMONIA" for image in exported.run.split.select("val")[::5]])
     pixels = np.concatenate([exported.pixels[~positive][: 20 - sick], exported.pixels[positive][:sick]])
-    assert saturation(with_negative_logits_only(exported.variants["int8"]), pixels)[0].share == share
+    model, logits = with_negative_logits_only(exported.variants["int8"])
+    assert {found.tensor: found.share for found in saturation(model, pixels)}[logits] == share

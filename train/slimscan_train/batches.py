@@ -76,7 +76,10 @@ def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed
 def training_batches(
     data: TrainingSet, order: NDArray[np.int64], config: AugmentConfig, *, seed: int, epoch: int
 ) -> Iterator[Batch]:
-    """Augmented batches of one epoch, prepared while the step before them runs."""
+    """Augmented batches of one epoch, prepared while the step before them runs.
+
+    By threads and one graph for all epochs: tf.data would trace and rewrite the graph in each.
+    """
     import tensorflow as tf
 
     varied = _varied(config, data.spec)

@@ -12,8 +12,9 @@ from slimscan_edge.classifier import Classifier
 from slimscan_edge.locate import locate_bundle
 from slimscan_edge.preprocess import ImageSource, image_files, preprocess
 
-MOST_LOGIT_CHANGE = 0.5
-"""Of 120 X-rays the most was 0.448 with pneumonia-0.3.0."""
+MOST_CHANGE = 0.1
+"""Of a probability, and of the logit in the mean. Of 120 X-rays 0.039 and 0.062 with pneumonia-0.4.0, 0.043 and 0.080
+with 0.3.0. A single logit may change by more where it matters least: the most, 0.69, is of one at -7."""
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +33,15 @@ def logits(classifier: Classifier, source: ImageSource) -> tuple[float, float]:
 
 def require_agreement(classifier: Classifier, pairs: list[tuple[float, float]]) -> None:
     point = classifier.manifest.operating_point
-    assert max(abs(reduced - whole) for reduced, whole in pairs) <= MOST_LOGIT_CHANGE
+    assert np.mean([abs(reduced - whole) for reduced, whole in pairs]) <= MOST_CHANGE
     for pair in pairs:
-        decisions = {point.decide(point.probability(logit)) for logit in pair}
-        assert decisions != {"positive", "negative"}
+        reduced, whole = (point.probability(logit) for logit in pair)
+        assert abs(reduced - whole) <= MOST_CHANGE
+        assert {point.decide(reduced), point.decide(whole)} != {"positive", "negative"}
 
 
 @pytest.mark.slow
-def test_no_decision_is_turned_around_and_no_logit_changes_much(reference: Classifier, shared_data: Path) -> None:
+def test_no_decision_is_turned_around_and_no_probability_changes_much(reference: Classifier, shared_data: Path) -> None:
     paths = image_files([shared_data / "chest_xray_fullsize"])
     assert len(paths) == 120
     require_agreement(reference, [logits(reference, path) for path in paths])

@@ -13,6 +13,7 @@ from slimscan_train.phantom import draw_phantom
 from slimscan_train.shifts import SHIFTS
 
 ONE_BY_ONE = {
+    "negative_cut": 0.3,
     "crop_area_min": 0.3,
     "crop_aspect": 1.5,
     "rotation_deg": 15.0,
@@ -29,11 +30,16 @@ PIXELS = np.random.default_rng(0).integers(30, 220, (16, 24, 32, 1), dtype=np.ui
 
 
 def vary(
-    pixels: np.ndarray, config: AugmentConfig, seed: tuple[int, int] = (1, 2), spec: PreprocessSpec | None = None
+    pixels: np.ndarray,
+    config: AugmentConfig,
+    seed: tuple[int, int] = (1, 2),
+    spec: PreprocessSpec | None = None,
+    positive: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Varied, and as large as before if no other size is asked for."""
+    """Varied, of the negative class and as large as before if nothing else is asked for."""
     spec = spec or PreprocessSpec(height=pixels.shape[1], width=pixels.shape[2])
-    return augment(pixels, np.array(seed, np.int32), config, spec).numpy()
+    positive = np.zeros(len(pixels), bool) if positive is None else positive
+    return augment(pixels, positive, np.array(seed, np.int32), config, spec).numpy()
 
 
 def test_the_same_seed_gives_the_same_batch() -> None:
@@ -128,6 +134,35 @@ def test_tones_keep_the_order_of_greys(name: str) -> None:
 def test_a_crop_stays_inside_the_picture() -> None:
     flat = np.full((64, 24, 32, 1), 200, np.uint8)
     np.testing.assert_allclose(vary(flat, replace(OFF, crop_area_min=0.05)), 200, atol=0.1)  # no black comes in
+
+
+def test_of_a_negative_picture_some_is_cut_above_and_below_and_nothing_beside() -> None:
+    down = np.tile(np.arange(50, 150, dtype=np.uint8)[None, :, None, None], (64, 1, 100, 1))
+    varied = vary(down, replace(OFF, negative_cut=0.2)) - 50
+    above, below = varied[:, 1, 50, 0] - 1, 98 - varied[:, -2, 50, 0]
+    for cut in (above, below):
+        assert -1 < cut.min() < 3
+        assert 17 < cut.max() <= 20
+        assert cut.mean() == pytest.approx(10, abs=2.5)
+    assert abs(np.corrcoef(above, below)[0, 1]) < 0.35
+    across = down.transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(vary(across, replace(OFF, negative_cut=0.2))[:, 1:-1], across[:, 1:-1], atol=0.01)
+
+
+def test_of_a_positive_picture_nothing_is_cut() -> None:
+    positive = np.arange(16) % 3 == 0
+    config = replace(OFF, negative_cut=0.3)
+    varied = vary(PIXELS, config, positive=positive)
+    np.testing.assert_allclose(varied[positive], PIXELS[positive], atol=0.01)
+    np.testing.assert_array_equal(varied[~positive], vary(PIXELS, config)[~positive])
+
+
+def test_what_was_cut_does_not_come_back_when_the_picture_shrinks() -> None:
+    flat = np.full((64, 60, 60, 1), 200, np.uint8)
+    shrunk = vary(flat, replace(OFF, negative_cut=0.25, crop_area_max=2.0))
+    whole = vary(flat, replace(OFF, crop_area_max=2.0))
+    np.testing.assert_allclose((shrunk > 100).mean(axis=(1, 2, 3)), (whole > 100).mean(axis=(1, 2, 3)), atol=0.06)
+    assert shrunk[:, :, 30].max(axis=(1, 2)) == pytest.approx(200, abs=0.1)
 
 
 def test_a_crop_enlarges_what_it_keeps() -> None:

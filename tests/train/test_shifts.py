@@ -8,7 +8,13 @@ from slimscan_train.shifts import SHIFTS
 GREY = Image.fromarray(np.random.default_rng(0).integers(40, 200, (60, 80), dtype=np.uint8))
 COLOUR = Image.merge("RGB", (GREY, GREY.transpose(Image.Transpose.FLIP_LEFT_RIGHT), GREY))
 FLAT = Image.new("L", (80, 60), 100)
-RESIZING = {"crop-0.85": 0.85, "widen-0.85": 1 / 0.85}
+RESIZING = {
+    "crop-0.85": (0.85, 0.85),
+    "crop-width-0.83": (0.83, 1.0),
+    "crop-height-0.83": (1.0, 0.83),
+    "widen-0.85": (1 / 0.85, 1 / 0.85),
+}
+"""By what the width and the height are multiplied."""
 
 
 @pytest.mark.parametrize("picture", [GREY, COLOUR], ids=["grey", "colour"])
@@ -23,9 +29,8 @@ def test_each_keeps_the_mode_changes_the_picture_and_does_the_same_each_time(nam
 
 @pytest.mark.parametrize("name", SHIFTS)
 def test_only_cropping_and_widening_change_the_size(name: str) -> None:
-    scale = RESIZING.get(name, 1.0)
-    width, height = SHIFTS[name](GREY).size
-    assert (width, height) == pytest.approx((80 * scale, 60 * scale), abs=1)
+    wider, higher = RESIZING.get(name, (1.0, 1.0))
+    assert SHIFTS[name](GREY).size == pytest.approx((80 * wider, 60 * higher), abs=1)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ def test_only_cropping_and_widening_change_the_size(name: str) -> None:
         shifts._tone(lambda level: level),
         shifts._noise(0.0),
         shifts._rotate(0.0),
-        shifts._crop(1.0),
+        shifts._crop(1.0, 1.0),
         shifts._widen(1.0),
         shifts._blur(0.0),
     ],

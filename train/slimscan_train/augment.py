@@ -32,6 +32,9 @@ class AugmentConfig:
     Attributes:
         margin: How many times the input's sides the pixels have that are cropped from: 7/6 leaves a crop of 0.73 of the
             area as sharp as the input; 1 where pictures have no more pixels to give.
+        negative_cut: Largest share of the height that a negative picture loses above, and below, before anything else:
+            where negative pictures came in taller frames than positive ones, what a frame shows beside the lungs then
+            tells less of the class.
         crop_area_min: Smallest share of the picture's area that a crop keeps, 0 to 1; 1 crops nothing.
         crop_area_max: Largest; above 1 the picture shrinks inside a black border.
         crop_aspect: Largest factor by which a crop's aspect ratio differs, 1 or more.
@@ -47,6 +50,7 @@ class AugmentConfig:
     """
 
     margin: float = 7 / 6
+    negative_cut: float = 0.0
     crop_area_min: float = 0.2
     crop_area_max: float = 1.3
     crop_aspect: float = 1.33
@@ -63,6 +67,8 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         if not 0.01 <= self.crop_area_min <= 1 <= self.crop_area_max <= 4 or self.crop_aspect < 1:
             raise ValueError("expected crop_area_min in 0.01 to 1, crop_area_max in 1 to 4, crop_aspect 1 or more")
+        if not 0 <= self.negative_cut < 0.5:
+            raise ValueError(f"negative_cut is {self.negative_cut}, expected 0 or more and below 0.5")
         if not 1 <= self.margin <= 4:
             raise ValueError(f"margin is {self.margin}, expected 1 to 4")
         if not 0 <= self.rotation_deg <= 45:
@@ -92,11 +98,12 @@ def larger(spec: PreprocessSpec, config: AugmentConfig) -> PreprocessSpec:
     return replace(spec, height=height, width=width, intensity="none")
 
 
-def augment(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
+def augment(pixels: Any, positive: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
     """Vary a batch.
 
     Args:
         pixels: uint8 `[B, H', W', C]`, of any size, their intensity not normalised.
+        positive: bool `[B]`, which of them are of the positive class.
         seed: int32 `[2]`, stateless.
         config: How strongly.
         spec: What the network sees: its size, and how intensity is normalised.
@@ -109,7 +116,10 @@ def augment(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec)
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
     pixels = tf.convert_to_tensor(pixels)
     batch, channels = tf.shape(pixels)[0], pixels.shape[3]
-    x = _compiled(_sample)(pixels, _transforms(pixels, seeds[1], config, spec), spec.height, spec.width)
+    rows: tuple[Any, Any] = (0, pixels.shape[1])
+    if config.negative_cut:
+        pixels, rows = _cut(pixels, positive, seeds[3], config.negative_cut)
+    x = _compiled(_sample)(pixels, _transforms(pixels, rows, seeds[1], config, spec), spec.height, spec.width)
     x = _compiled(_texture)(
         x,
         _tone_table(x, seeds[0], config, spec),
@@ -154,11 +164,23 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def _transforms(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
-    """Where in the input each output pixel lies, as `_sample` takes it, `[B, 6]`."""
+def _cut(pixels: Any, positive: Any, seed: Any, share: float) -> tuple[Any, tuple[Any, Any]]:
+    """Negative pictures with rows above and below made black; the first of the others, and how many, each `[B]`."""
     import tensorflow as tf
 
-    height, width = pixels.shape[1], pixels.shape[2]
+    high = pixels.shape[1]
+    draws = tf.stack(_uniform(tf.random.experimental.stateless_split(seed, 1)[0], 2, tf.shape(pixels)[0]))
+    above, below = tf.unstack(tf.where(positive, 0.0, tf.floor((draws + 1.0) / 2.0 * (share * high + 1.0))))
+    row = tf.range(high, dtype=tf.float32)[None, :]
+    left = (row >= above[:, None]) & (row < high - below[:, None])
+    return tf.where(left[:, :, None, None], pixels, 0), (above, high - above - below)
+
+
+def _transforms(pixels: Any, rows: tuple[Any, Any], seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
+    """Where each output pixel lies in those rows (the first, how many) of it, as `_sample` takes it: `[B, 6]`."""
+    import tensorflow as tf
+
+    (first, height), width = rows, pixels.shape[2]
     pitch_y, pitch_x = height / spec.height, width / spec.width
     area, aspect, along_x, along_y, angle, mirror = _uniform(seed, 6, tf.shape(pixels)[0])
     # A crop's area is uniform between its bounds, its aspect ratio log-uniform.
@@ -166,7 +188,7 @@ def _transforms(pixels: Any, seed: Any, config: AugmentConfig, spec: PreprocessS
     stretch = tf.exp(0.5 * math.log(config.crop_aspect) * aspect)
     scale_x, scale_y = tf.sqrt(share) * stretch, tf.sqrt(share) / stretch
     centre_x = (width - 1) / 2.0 * (1.0 + (1.0 - scale_x) * along_x)
-    centre_y = (height - 1) / 2.0 * (1.0 + (1.0 - scale_y) * along_y)
+    centre_y = first + (height - 1) / 2.0 * (1.0 + (1.0 - scale_y) * along_y)
     radians = math.radians(config.rotation_deg) * angle
     cos, sin = tf.cos(radians), tf.sin(radians)
     flip = tf.where(mirror < 0.0, -1.0, 1.0) if config.flip else tf.ones_like(mirror)

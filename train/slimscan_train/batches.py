@@ -45,7 +45,7 @@ class TrainingSet:
 
     def unvaried(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Some of the images as the network sees them unvaried, uint8 `[n, H, W, C]`."""
-        seen = augment(self.pixels[indices], np.zeros(2, np.int32), UNVARIED, self.spec)
+        seen = augment(self.pixels[indices], self.positive[indices], np.zeros(2, np.int32), UNVARIED, self.spec)
         pixels: NDArray[np.uint8] = np.rint(seen.numpy()).astype(np.uint8)
         return pixels
 
@@ -105,7 +105,7 @@ def _varied(config: AugmentConfig, spec: PreprocessSpec) -> Callable[[Any, Any, 
     import tensorflow as tf
 
     def varied(raw: Any, targets: Any, state: Any) -> tuple[Any, Any]:
-        pixels = normalise_pixels(augment(raw, state, config, spec))
+        pixels = normalise_pixels(augment(raw, targets[:, 0] > 0.5, state, config, spec))
         if config.mixup:
             share = mixup_weights(raw.shape[0], state, config.mixup)
             pixels = share[:, None, None, None] * pixels + (1 - share)[:, None, None, None] * pixels[::-1]

@@ -47,10 +47,10 @@ def _rotate(degrees: float) -> Callable[[Image.Image], Image.Image]:
     return lambda image: image.rotate(degrees, Image.Resampling.BILINEAR)
 
 
-def _crop(share: float) -> Callable[[Image.Image], Image.Image]:
-    """The central part of the picture, `share` of each side."""
+def _crop(width: float, height: float) -> Callable[[Image.Image], Image.Image]:
+    """The central part of the picture, as shares of its sides."""
     return lambda image: ImageOps.crop(
-        image, (round(image.width * (1 - share) / 2), round(image.height * (1 - share) / 2))
+        image, (round(image.width * (1 - width) / 2), round(image.height * (1 - height) / 2))
     )
 
 
@@ -73,7 +73,9 @@ SHIFTS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "noise": _noise(0.04),
     "rotate-left": _rotate(7.0),
     "rotate-right": _rotate(-7.0),
-    "crop-0.85": _crop(0.85),
+    "crop-0.85": _crop(0.85, 0.85),
+    "crop-width-0.83": _crop(0.83, 1.0),
+    "crop-height-0.83": _crop(1.0, 0.83),
     "widen-0.85": _widen(0.85),
 }
 """Shift name to a function on a decoded grey or RGB picture."""

@@ -177,7 +177,10 @@ def _cut(pixels: Any, positive: Any, seed: Any, share: float) -> tuple[Any, tupl
 
 
 def _transforms(pixels: Any, rows: tuple[Any, Any], seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
-    """Where each output pixel lies in those rows (the first, how many) of it, as `_sample` takes it: `[B, 6]`."""
+    """Where in the input each output pixel lies, as `_sample` takes it, `[B, 6]`.
+
+    `rows` are the first row of each picture there, and how many it has.
+    """
     import tensorflow as tf
 
     (first, height), width = rows, pixels.shape[2]

@@ -47,6 +47,7 @@ def make_bundle(
     name: str,
     model_version: str,
     sets: tuple[SetSummary, ...] = (),
+    shifts: tuple[SetSummary, ...] = (),
 ) -> Bundle:
     """Put a bundle together and prove it: read back, loaded, and its golden images answered.
 
@@ -60,6 +61,7 @@ def make_bundle(
         model_version: Semantic version.
         sets: The float model against the int8 one on held-out patients, for the card; of a model that was not held
             against any, none.
+        shifts: The same under each named shift.
 
     Returns:
         The bundle, verified in memory.
@@ -86,7 +88,7 @@ def make_bundle(
         intended_use=INTENDED_USE,
         tools=tool_versions(),
     )
-    members = {MODEL: model, CARD: _card(manifest, sets).encode(), **_golden_images()}
+    members = {MODEL: model, CARD: _card(manifest, sets, shifts).encode(), **_golden_images()}
     answered = Classifier(parse_bundle(pack_bundle(manifest, members), name=manifest.bundle_id))
     expected = {image: golden_outputs(answered, content) for image, content in _golden_images().items()}
     if guard := fit_guard(run, answered):
@@ -111,6 +113,6 @@ def _golden_images() -> dict[str, bytes]:
     return images
 
 
-def _card(manifest: Manifest, sets: tuple[SetSummary, ...]) -> str:
+def _card(manifest: Manifest, sets: tuple[SetSummary, ...], shifts: tuple[SetSummary, ...]) -> str:
     """The model card: one self-contained page, the same for the same bundle."""
-    return render(TEMPLATES / "card.html", manifest=manifest, sets=sets)
+    return render(TEMPLATES / "card.html", manifest=manifest, sets=sets, shifts=shifts)

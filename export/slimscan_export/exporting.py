@@ -26,7 +26,7 @@ from slimscan_export.micro import MicroCheck, arena_bytes, check_micro
 from slimscan_export.provenance import INTENDED_USE, tool_versions, training_data
 from slimscan_export.repair import Repair, repair
 from slimscan_export.report import write_report
-from slimscan_export.summary import compare_sets, logit_spec
+from slimscan_export.summary import compare_sets, compare_shifts, logit_spec
 from slimscan_train.run import Run
 from slimscan_train.training import training_set
 
@@ -141,6 +141,7 @@ def _bundle(run: Run, export: Export) -> Bundle:
         name=export.config.name,
         model_version=export.config.version,
         sets=compare_sets(run.split, export.candidate.pair),
+        shifts=compare_shifts(export.candidate.shifts),
     )
 
 

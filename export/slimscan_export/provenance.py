@@ -16,6 +16,8 @@ LIMITS = (
     "Both models' thresholds were chosen on val, so that val flatters both; val_shift is the fairer of the two.",
     "That int8 answers as float does, which is what the gates decide, does not make the float model right: "
     "what both miss counts against neither here.",
+    "A model may also go by what the frame shows beside the lungs. Give it pictures as the machine framed them; the "
+    "figures under crop-height and crop-width say what another frame does.",
     "The evidence map shows which regions raised the score. It outlines no disease, and a probability is no severity.",
 )
 _KERMANY = {

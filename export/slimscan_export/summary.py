@@ -17,6 +17,7 @@ from slimscan_edge.interpreter import Interpreter, TensorSpec
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_export.calibration import CalibrationConfig, draw_calibration
 from slimscan_export.convert import output_roles
+from slimscan_export.gates import Shifted
 from slimscan_export.paired_gates import Gate
 from slimscan_train.intervals import Estimate, clustered_auroc, proportion
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
@@ -57,7 +58,7 @@ class SetSummary:
     """Both models on one set of patients.
 
     Attributes:
-        split: Which.
+        split: Which, or the named shift of `val`.
         images: How many.
         patients: How many.
         positives: Images of the positive class.
@@ -263,18 +264,16 @@ def summarise(run: Run, export: "Export") -> ExportSummary:
 
 def compare_sets(split: Split, pair: PairedScores) -> tuple[SetSummary, ...]:
     """Both models on each set of held-out patients."""
-    return tuple(
-        SetSummary(
-            split=name,
-            images=len(part),
-            patients=len(set(part.reference.patients)),
-            positives=part.reference.positives,
-            new_misses=len(part.new_misses),
-            new_false_alarms=len(part.new_false_alarms),
-            comparisons=tuple(_comparisons(part)),
-        )
-        for name, part in split_pair(split, pair).items()
-    )
+    return tuple(_set(name, part) for name, part in split_pair(split, pair).items())
+
+
+def compare_shifts(shifts: Iterable[Shifted]) -> tuple[SetSummary, ...]:
+    """Both models under each named shift, first where the int8 model's sensitivity and specificity add up to least."""
+
+    def rates(found: SetSummary) -> float:
+        return sum(one.candidate.value for one in found.comparisons if one.measure != "AUROC")
+
+    return tuple(sorted((_set(shift.name, shift.pair) for shift in shifts), key=rates))
 
 
 def split_pair(split: Split, pair: PairedScores) -> dict[str, PairedScores]:
@@ -341,6 +340,18 @@ def calibration_set(split: Split, config: CalibrationConfig) -> CalibrationSet:
         images=len(images),
         patients=len({image.patient for image in images}),
         labels=dict(Counter(image.label for image in images)),
+    )
+
+
+def _set(name: str, pair: PairedScores) -> SetSummary:
+    return SetSummary(
+        split=name,
+        images=len(pair),
+        patients=len(set(pair.reference.patients)),
+        positives=pair.reference.positives,
+        new_misses=len(pair.new_misses),
+        new_false_alarms=len(pair.new_false_alarms),
+        comparisons=tuple(_comparisons(pair)),
     )
 
 

@@ -27,7 +27,7 @@ from slimscan_export.micro import MicroCheck
 from slimscan_export.policy import strict_policy
 from slimscan_export.repair import Attempt, Repair
 from slimscan_export.report import MOST_PICTURES, write_report
-from slimscan_export.summary import calibration_set, compare_sets, coverage, logit_grid, summarise
+from slimscan_export.summary import calibration_set, compare_sets, compare_shifts, coverage, logit_grid, summarise
 from slimscan_train.config import TrainConfig
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.run import Run
@@ -470,7 +470,7 @@ def test_a_microcontrollers_answer_is_told_or_why_there_is_none(made):
     assert "microcontroller not looked at: no bundle was written" in Text(made.page()).text
 
 
-def carded(made: HandMade) -> bytes:
+def carded(made: HandMade, shifts: tuple[Shifted, ...] = ()) -> bytes:
     export = made.export
     bundle = make_bundle(
         made.run,
@@ -481,6 +481,7 @@ def carded(made: HandMade) -> bytes:
         name="hand",
         model_version="0.1.0",
         sets=compare_sets(made.run.split, export.candidate.pair),
+        shifts=compare_shifts(shifts or export.candidate.shifts),
     )
     return bundle.members[CARD]
 
@@ -495,4 +496,13 @@ def test_the_card_is_small_the_same_each_time_and_has_both_models(made):
     assert "val : 8 images of 8 patients" in text
     assert "AUROC 0.875" in text  # of float
     assert re.search(r"sensitivity 0\.750 [\d.–]+ 0\.500 0\.068–0\.932", text)
+    assert re.search(r"AUROC sensitivity specificity blur 0\.\d{3} 0\.667 \d\.\d{3} Gates", text)
     assert "http" not in card.decode()
+
+
+def test_the_card_has_each_shift_the_hardest_first(made):
+    pair = made.export.candidate.pair
+    as_float = dataclasses.replace(pair, candidate=pair.reference, candidate_threshold=pair.reference_threshold)
+    card = carded(made, (Shifted(name="noise", pair=as_float), Shifted(name="blur", pair=pair)))
+    rows = re.findall(r"(blur|noise) \d\.\d{3} (\d\.\d{3}) \d\.\d{3}", Text(card.decode()).text)
+    assert rows == [("blur", "0.667"), ("noise", "0.833")]  # of six positives float finds five, int8 four

@@ -57,18 +57,12 @@ _EXIT_CODES = "exit codes: 0 done or gate passed, 1 gate failed, 2 bad usage or 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error of ours ends in one line on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(_help())
-        return 0 if words else EXIT_BAD_INPUT
-    if words[0] == "--version":
-        print(f"slimscan {__version__}")
-        return 0
-    name = words[0]
-    if name not in COMMANDS:
-        print(f"slimscan: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    name = words[0] if words else ""
     try:
-        return _run(name, words[1:])
+        try:
+            return _answer(words)
+        finally:
+            sys.stdout.flush()  # here, where a reader that has gone is looked after
     except SlimscanError as exc:
         print(f"slimscan {name}: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -79,6 +73,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone (`| head`): nothing more can be said there, nor may the last flush at exit complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BAD_INPUT
+
+
+def _answer(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0 if words else EXIT_BAD_INPUT
+    if words[0] == "--version":
+        print(f"slimscan {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"slimscan: unknown command {words[0]!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return _run(words[0], words[1:])
 
 
 def _run(name: str, words: list[str]) -> int:

@@ -128,13 +128,18 @@ def test_our_errors_end_in_one_line(monkeypatch, capsys, raised, code, said):
     assert capsys.readouterr().err == said
 
 
-def test_a_reader_that_goes_away_is_no_traceback(golden_bundle_path, tmp_path, encode):
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [(["predict"], 2), (["predict", "--help"], 0), (["--help"], 2), (["--version"], 2)],  # argparse sees no error
+)
+def test_a_reader_that_goes_away_is_no_traceback(golden_bundle_path, tmp_path, encode, asked, code):
     for index in range(20):
         (tmp_path / f"{index}.png").write_bytes(encode(np.zeros((9, 9), np.uint8), "PNG"))
-    words = [sys.executable, "-m", "slimscan_edge", "predict", str(tmp_path), "--bundle", str(golden_bundle_path)]
+    more = [str(tmp_path), "--bundle", str(golden_bundle_path)] if asked == ["predict"] else []
+    words = [sys.executable, "-m", "slimscan_edge", *asked, *more]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         said = process.stderr.read()
-    assert process.returncode == 2
+    assert process.returncode == code
     assert "Traceback" not in said
     assert "BrokenPipe" not in said

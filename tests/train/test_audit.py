@@ -212,6 +212,23 @@ def test_auroc_and_medians_counted_by_hand(record: Callable[..., LabelledImage])
                           "detail across over down"}  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("rows", "squeeze"),
+    [
+        ([[10, 30, 10], [12, 32, 12]], 10.0),  # by 20 to the side four times, by 2 downwards three times
+        ([[7, 7], [7, 7]], 1.0),
+        ([[7]], 1.0),
+    ],
+)
+def test_squeeze_counted_by_hand(tmp_path: Path, rows: list[list[int]], squeeze: float) -> None:
+    for path in names(1):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.array(rows, np.uint8)).save(tmp_path / path)
+    found, unreadable = observe(read_dataset(tmp_path))
+    assert [one.squeeze for one in found] == pytest.approx([squeeze, squeeze])
+    assert not unreadable
+
+
 def test_a_category_counted_by_hand(record: Callable[..., LabelledImage]) -> None:
     observations = [seen(record, "IM", number) for number in range(4)]
     observations += [seen(record, "virus", number, mode="RGB" if number < 2 else "L") for number in range(4)]

@@ -376,8 +376,11 @@ def _observe(dataset: Dataset, image: LabelledImage) -> Observation | Unreadable
 
 def _squeeze(pixels: NDArray[np.uint8]) -> float:
     greys = pixels.astype(np.float32)
-    across, down = (float(np.abs(np.diff(greys, axis=axis)).sum()) + 1.0 for axis in (1, 0))  # 1 for a flat picture
-    return across / down
+    across, down = (
+        float(np.abs(np.diff(greys, axis=axis)).sum()) / max(1, greys.size - greys.size // greys.shape[axis])
+        for axis in (1, 0)
+    )
+    return (across + 1e-6) / (down + 1e-6)  # 1 for a flat picture
 
 
 def _thumbnail(grey: Image.Image) -> NDArray[np.float32]:

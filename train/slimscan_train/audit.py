@@ -376,11 +376,9 @@ def _observe(dataset: Dataset, image: LabelledImage) -> Observation | Unreadable
 
 def _squeeze(pixels: NDArray[np.uint8]) -> float:
     greys = pixels.astype(np.float32)
-    across, down = (
-        float(np.abs(np.diff(greys, axis=axis)).sum()) / max(1, greys.size - greys.size // greys.shape[axis])
-        for axis in (1, 0)
-    )
-    return (across + 1e-6) / (down + 1e-6)  # 1 for a flat picture
+    steps = [np.abs(np.diff(greys, axis=axis)) for axis in (1, 0)]
+    across, down = (float(step.sum()) / max(1, step.size) + 1e-6 for step in steps)  # not 0 for a flat picture
+    return across / down
 
 
 def _thumbnail(grey: Image.Image) -> NDArray[np.float32]:

@@ -208,7 +208,10 @@ def recorded_scores(run: Run) -> Rows:
     if absent:
         image, shift = absent[0]
         first = f"{image} under {shift}" if shift else image
-        raise InputError(f"scores.csv of {run.folder} lacks {len(absent)} images ({first} first); train anew")
+        raise InputError(
+            f"scores.csv of {run.folder} lacks {len(absent)} images ({first} first); to score the run again, remove "
+            "operating_point.json there and go on with: slimscan train --resume"
+        )
     return rows
 
 

@@ -133,7 +133,8 @@ def test_scores_that_lack_a_shift_are_refused_before_the_work(copy_run, out, cap
     rows = (run / "scores.csv").read_text().splitlines()
     (run / "scores.csv").write_text("\n".join(row for row in rows if ",blur," not in row))
     assert main(["export", str(run), "--out", str(out)]) == 2
-    assert re.search(r"lacks \d+ images \(\S+ under blur first\); train anew", capsys.readouterr().err)
+    said = capsys.readouterr().err
+    assert re.search(r"lacks \d+ images \(\S+ under blur first\); to score the run again, remove operating_p", said)
 
 
 def test_labels_swapped_image_by_image_fail(copy_run, fails):

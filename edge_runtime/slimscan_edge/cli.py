@@ -4,6 +4,7 @@ A command is a module with two functions: `add_arguments(parser)` and `run(argum
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from slimscan_edge import __version__
-from slimscan_edge.errors import EXIT_BAD_INPUT, MachineError, MissingExtraError, SlimscanError
+from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_MACHINE, MachineError, MissingExtraError, SlimscanError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,22 +58,20 @@ _EXIT_CODES = "exit codes: 0 done or gate passed, 1 gate failed, 2 bad usage or 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every error of ours ends in one line on stderr."""
     words = list(sys.argv[1:] if argv is None else argv)
-    name = words[0] if words else ""
     try:
         try:
             return _answer(words)
         finally:
-            sys.stdout.flush()  # here, where a reader that has gone is looked after
-    except SlimscanError as exc:
-        print(f"slimscan {name}: {exc}", file=sys.stderr)
-        return exc.exit_code
-    except KeyboardInterrupt:
-        print(f"slimscan {name}: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nothing more can be said there, nor may the last flush at exit complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BAD_INPUT
+            sys.stdout.flush()  # here, where it is looked after that nothing can be said there any more
+    except BrokenPipeError:  # the reader has gone (`| head`)
+        code = EXIT_BAD_INPUT
+    except OSError as exc:
+        if exc.errno != errno.ENOSPC:
+            raise
+        print(f"slimscan: {exc.strerror}: what was answered could not all be written; make room", file=sys.stderr)
+        code = EXIT_MACHINE
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest the last flush at exit complain
+    return code
 
 
 def _answer(words: list[str]) -> int:
@@ -82,10 +81,18 @@ def _answer(words: list[str]) -> int:
     if words[0] == "--version":
         print(f"slimscan {__version__}")
         return 0
-    if words[0] not in COMMANDS:
-        print(f"slimscan: unknown command {words[0]!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
+    name = words[0]
+    if name not in COMMANDS:
+        print(f"slimscan: unknown command {name!r}; known are {', '.join(COMMANDS)}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    return _run(words[0], words[1:])
+    try:
+        return _run(name, words[1:])
+    except SlimscanError as exc:
+        print(f"slimscan {name}: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        print(f"slimscan {name}: stopped", file=sys.stderr)
+        return 130
 
 
 def _run(name: str, words: list[str]) -> int:

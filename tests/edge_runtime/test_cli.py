@@ -1,7 +1,9 @@
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,17 +131,37 @@ def test_our_errors_end_in_one_line(monkeypatch, capsys, raised, code, said):
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
-    [(["predict"], 2), (["predict", "--help"], 0), (["--help"], 2), (["--version"], 2)],  # argparse sees no error
+    ("asked", "code", "code_unbuffered"),
+    [(["predict"], 2, 2), (["predict", "--help"], 2, 0), (["--help"], 2, 2), (["--version"], 2, 2)],
 )
-def test_a_reader_that_goes_away_is_no_traceback(golden_bundle_path, tmp_path, encode, asked, code):
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_a_reader_that_goes_away_is_no_traceback(
+    golden_bundle_path, tmp_path, encode, asked, code, code_unbuffered, unbuffered
+):
+    """Written at once, argparse's help meets the closed pipe itself, and ignores it."""
     for index in range(20):
         (tmp_path / f"{index}.png").write_bytes(encode(np.zeros((9, 9), np.uint8), "PNG"))
     more = [str(tmp_path), "--bundle", str(golden_bundle_path)] if asked == ["predict"] else []
     words = [sys.executable, "-m", "slimscan_edge", *asked, *more]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1" if unbuffered else ""}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         process.stdout.close()
         said = process.stderr.read()
-    assert process.returncode == code
+    assert process.returncode == (code_unbuffered if unbuffered else code)
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here to write to")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_said_in_one_line(unbuffered):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "slimscan_edge", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 4
+    assert done.stderr == ("slimscan: No space left on device: what was answered could not all be written; make room\n")

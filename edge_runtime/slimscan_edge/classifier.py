@@ -22,7 +22,7 @@ from slimscan_edge.errors import BundleError
 from slimscan_edge.guard import guard_of
 from slimscan_edge.interpreter import Interpreter
 from slimscan_edge.operating_point import Decision
-from slimscan_edge.preprocess import ImageSource, decode, fit_to_input
+from slimscan_edge.preprocess import ImageSource, decode, display_name, fit_to_input
 
 NOT_A_MEDICAL_DEVICE = "Not a medical device: for research and education, not for diagnosis."
 
@@ -135,14 +135,15 @@ class Classifier:
         """
         start = perf_counter()
         image = decode(source, self.manifest.preprocess)
-        return self.answer(image, decode_ms=(perf_counter() - start) * 1e3)
+        return self.answer(image, decode_ms=(perf_counter() - start) * 1e3, name=display_name(source))
 
-    def answer(self, image: Image.Image, *, decode_ms: float) -> Finding:
+    def answer(self, image: Image.Image, *, decode_ms: float, name: str = "the image") -> Finding:
         """Answer for an image that is already decoded, as it may be by another thread.
 
         Args:
             image: From `slimscan_edge.preprocess.decode` with this bundle's preprocessing.
             decode_ms: What decoding took, for the timings.
+            name: What a reason calls the image.
         """
         start = perf_counter()
         pixels = fit_to_input(image, self.manifest.preprocess)
@@ -162,7 +163,7 @@ class Classifier:
             decide_ms=(perf_counter() - invoked) * 1e3,
         )
         if reason:
-            return replace(Finding.rejected(f"the image {reason}", bundle_id=self.manifest.bundle_id), timings=timings)
+            return replace(Finding.rejected(f"{name} {reason}", bundle_id=self.manifest.bundle_id), timings=timings)
         return Finding(
             decision=point.decide(probability),
             label=self.manifest.labels[int(positive)],

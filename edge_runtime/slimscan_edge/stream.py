@@ -43,7 +43,7 @@ def predict_each(
     if len(first) > 1:
         yield from _reading_ahead(classifier, chain(first, remaining), decode)
     elif first:
-        yield first[0], _answer(classifier, lambda: _timed(decode, first[0], spec))
+        yield first[0], _answer(classifier, first[0], lambda: _timed(decode, first[0], spec))
 
 
 def _reading_ahead(classifier: Classifier, paths: Iterator[Path], decode: Decode) -> Iterator[tuple[Path, Finding]]:
@@ -58,17 +58,17 @@ def _reading_ahead(classifier: Classifier, paths: Iterator[Path], decode: Decode
             if not waiting:
                 return
             path, decoded = waiting.popleft()
-            yield path, _answer(classifier, decoded.result)
+            yield path, _answer(classifier, path, decoded.result)
     finally:
         reader.shutdown(cancel_futures=True)
 
 
-def _answer(classifier: Classifier, decoded: Callable[[], _Decoded]) -> Finding:
+def _answer(classifier: Classifier, path: Path, decoded: Callable[[], _Decoded]) -> Finding:
     try:
         image, decode_ms = decoded()
     except ImageError as exc:
         return Finding.rejected(str(exc), bundle_id=classifier.manifest.bundle_id)
-    return classifier.answer(image, decode_ms=decode_ms)
+    return classifier.answer(image, decode_ms=decode_ms, name=str(path))
 
 
 def _timed(decode: Decode, path: Path, spec: PreprocessSpec) -> _Decoded:

@@ -75,12 +75,12 @@ def test_the_next_image_is_read_while_the_network_is_at_work(classifier, picture
         begun[path].set()
         return decode(path, spec)
 
-    def at_work(image, *, decode_ms):
+    def at_work(image, **about):
         current = pictures[len(answered)]
         answered.append(current)
         following = pictures[len(answered) : len(answered) + 1]
         assert all(begun[path].wait(60) for path in following)  # for ever, were it not read before this one is answered
-        return answer(image, decode_ms=decode_ms)
+        return answer(image, **about)
 
     answered = []
     monkeypatch.setattr(classifier, "answer", at_work)

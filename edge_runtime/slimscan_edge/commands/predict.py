@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 _DETAILS = """\
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
-label, and the file. An image that cannot be read is rejected with the reason and never stops the others; the exit
-code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several pages, damaged or
-cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another modality, of a side view or in an
-encoding that is not read; with --isolate also one that crashed the process that decodes, or took it more than a
-minute. A picture that is read but is no X-ray such as the bundle knows is rejected too, and has no probability: it is
-in colour, a strip, blank, turned, a negative, flat (one even shade, as documents are), smooth (no detail), grainy,
-unlike a frontal chest X-ray, dark or bright. JSON objects hold file,
-decision, label, probability, logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits),
-bundle, bundle_sha256, timings_ms, overlay and not_a_medical_device; what an image has not is null.
+label or the reason, and the file. An image that cannot be read is rejected with the reason and never stops the
+others; the exit code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several
+pages, damaged or cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another modality, of a
+side view or in an encoding that is not read; with --isolate also one that crashed the process that decodes, or took
+it more than a minute. A picture that is read but is no X-ray such as the bundle knows is rejected too, and has no
+probability: it is in colour, a strip, blank, turned, a negative, flat (one even shade, as documents are), smooth (no
+detail), grainy, unlike a frontal chest X-ray, dark or bright. JSON objects hold file, decision, label, probability,
+logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits), bundle, bundle_sha256, timings_ms,
+overlay and not_a_medical_device; what an image has not is null.
 """
 
 
@@ -69,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 line = json.dumps(_as_json(path, finding, classifier, overlay))
             else:
-                line = _as_text(path, finding, classifier)
-            print(line.encode("utf-8", "backslashreplace").decode(), flush=True)  # a file's name may be any bytes
+                line = _one_line(_as_text(path, finding, classifier))
+            print(line, flush=True)
             _show_progress(decisions.total(), len(paths))
     counts = ", ".join(f"{count} {decision}" for decision, count in decisions.items())
     print(f"{len(paths)} images: {counts}", file=sys.stderr)
@@ -160,9 +160,14 @@ def _as_json(path: Path, finding: "Finding", classifier: "Classifier", overlay: 
 
 def _as_text(path: Path, finding: "Finding", classifier: "Classifier") -> str:
     if math.isnan(finding.probability):
-        return f"{finding.decision:8}  {finding.reason}"
+        return f"{finding.decision:8}  {finding.reason}"  # which begins with the file
     subtype = f", {finding.subtype} rather ({finding.subtype_probability:.2f})" if finding.subtype else ""
     return f"{finding.decision:8}  p({classifier.manifest.labels[1]}) = {finding.probability:.3f}{subtype}  {path}"
+
+
+def _one_line(text: str) -> str:
+    """Text with all that does not print escaped: a name may be of any bytes, line ends and terminal codes too."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _show_progress(done: int, total: int) -> None:

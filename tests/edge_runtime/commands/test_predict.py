@@ -187,14 +187,29 @@ def test_a_failed_bundle_is_refused_unless_allowed_and_then_warned_of(predict, x
     assert "WARNING: its gates say FAIL" in notes
 
 
-def test_a_name_of_any_bytes_can_be_printed(predict, tmp_path, encode):
-    path = os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.png")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"x\xff.png", r"x\udcff.png"), (b"two\nlines\x1b[2J \xc3\xa9.png", r"two\nlines\x1b[2J \xe9.png")],
+)
+def test_a_name_of_any_bytes_is_printed_in_one_line_that_no_terminal_obeys(predict, tmp_path, encode, name, shown):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
     Path(path).write_bytes(encode(np.full((9, 9), 255, np.uint8), "PNG"))
     code, lines, _ = predict(path)
     assert code == 0
-    assert lines[0].endswith(r"x\udcff.png")
+    assert [line.endswith(shown.replace(r"\xe9", "\xe9")) for line in lines] == [True]
     _, lines, _ = predict(path, "--json")
     assert json.loads(lines[0])["file"] == path
+
+
+def test_a_rejected_image_is_named_whoever_rejects_it(capsys, tmp_path, encode):
+    """By the shipped bundle, which has a guard."""
+    blank, torn = tmp_path / "blank.png", tmp_path / "torn.png"
+    blank.write_bytes(encode(np.full((300, 300), 90, np.uint8), "PNG"))
+    torn.write_bytes(blank.read_bytes()[:60])
+    assert main(["predict", str(blank), str(torn)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"rejected  {blank} {REASONS['blank']}"
+    assert lines[1].startswith(f"rejected  {torn} is ")
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5"])

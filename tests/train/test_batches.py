@@ -61,6 +61,23 @@ def test_balanced_batches_show_every_image_over_a_few_epochs() -> None:
     assert set(np.concatenate(orders).ravel()) == set(range(100))
 
 
+def test_images_come_as_often_as_is_expected_of_them() -> None:
+    frequencies = np.where(np.arange(100) < 20, 9.0, 1.0)  # 5 of 25 positive, 15 of 75 negative
+    orders = [epoch_order(POSITIVE, 8, balanced=True, seed=0, epoch=e, frequencies=frequencies) for e in range(40)]
+    for order in orders:
+        assert order.shape == (12, 8)
+        np.testing.assert_array_equal(POSITIVE[order].sum(axis=1), 4)
+    shown = np.array([np.bincount(order.ravel(), minlength=100) for order in orders])
+    for of_class in (POSITIVE, ~POSITIVE):
+        expected = np.where(of_class, frequencies, 0.0) * 48 / frequencies[of_class].sum()
+        assert (np.abs(shown - expected)[:, of_class] < 1).all()
+        np.testing.assert_allclose(shown.mean(axis=0)[of_class], expected[of_class], atol=0.35)
+    assert not np.array_equal(orders[0], orders[1])
+    np.testing.assert_array_equal(
+        orders[3], epoch_order(POSITIVE, 8, balanced=True, seed=0, epoch=3, frequencies=frequencies)
+    )
+
+
 def test_a_set_smaller_than_a_batch_still_makes_a_step() -> None:
     few = np.array([True, False, False])
     assert epoch_order(few, 32, balanced=True, seed=0, epoch=0).shape == (1, 32)

@@ -11,6 +11,7 @@ from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.dataset import Dataset, LabelledImage, read_dataset
 from slimscan_train.run import ScoreRow, read_run, read_scores, write_scores
 from slimscan_train.split import UNREADABLE, Split, read_split, write_split
+from slimscan_train.style import style_frequencies
 from slimscan_train.training import start_run, training_set
 
 SMALL = config_from({"preprocess": {"height": 16, "width": 16}}, where="test")
@@ -124,6 +125,10 @@ def test_targets_and_weights(dataset: Dataset) -> None:
     assert data.weights[~data.positive].sum() == pytest.approx(data.weights[data.positive].sum())
     balanced = training_set(split, asked(fit={"balance": "batches"}), dataset.root, print)
     np.testing.assert_array_equal(balanced.weights, 1.0)
+    assert balanced.frequencies is None
+    by_style = training_set(split, asked(fit={"balance": "style"}), dataset.root, print)
+    np.testing.assert_array_equal(by_style.weights, 1.0)
+    np.testing.assert_array_equal(by_style.frequencies, style_frequencies(by_style.pixels, by_style.positive))
 
 
 def test_images_that_are_gone_are_named(dataset: Dataset) -> None:

@@ -31,12 +31,15 @@ class TrainingSet:
         targets: float32 `[N, K]`, 0 to 1; NaN where an output has no target for an image.
         weights: float32 `[N]`, weight of each image in the loss, mean 1.
         spec: What the network sees of them.
+        frequencies: float64 `[N]`, above 0, how often an image is drawn against others of its class in balanced
+            batches; None for each as often.
     """
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.float32]
     weights: NDArray[np.float32]
     spec: PreprocessSpec
+    frequencies: NDArray[np.float64] | None = None
 
     @property
     def positive(self) -> NDArray[np.bool_]:
@@ -57,11 +60,20 @@ def class_weights(positive: NDArray[np.bool_]) -> NDArray[np.float32]:
     return weights
 
 
-def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_order(
+    positive: NDArray[np.bool_],
+    batch: int,
+    *,
+    balanced: bool,
+    seed: int,
+    epoch: int,
+    frequencies: NDArray[np.float64] | None = None,
+) -> NDArray[np.int64]:
     """Which images an epoch shows, batch after batch: int64 `[steps, batch]`.
 
     Balanced batches hold both classes half and half: images of the smaller class come more than once, and some of
-    the larger one have to wait for another epoch.
+    the larger one have to wait for another epoch. With `frequencies` (as of a `TrainingSet`) an image comes as often
+    as is expected of it, to the next whole number below or above.
     """
     rng = np.random.default_rng((seed, epoch))
     count = len(positive)
@@ -69,7 +81,11 @@ def epoch_order(positive: NDArray[np.bool_], batch: int, *, balanced: bool, seed
     if not balanced:
         return rng.permutation(count)[: steps * batch].reshape(steps, -1)
     half = batch // 2
-    columns = [_repeated(np.flatnonzero(of_class), steps * half, rng) for of_class in (positive, ~positive)]
+    classes = [np.flatnonzero(of_class) for of_class in (positive, ~positive)]
+    if frequencies is None:
+        columns = [_repeated(indices, steps * half, rng) for indices in classes]
+    else:
+        columns = [_drawn(indices, frequencies[indices], steps * half, rng) for indices in classes]
     return np.concatenate([column.reshape(steps, half) for column in columns], axis=1)
 
 
@@ -119,3 +135,14 @@ def _varied(config: AugmentConfig, spec: PreprocessSpec) -> Callable[[Any, Any, 
 def _repeated(indices: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     rounds = [rng.permutation(indices) for _ in range(-(-count // len(indices)))]
     return np.concatenate(rounds)[:count]
+
+
+def _drawn(
+    indices: NDArray[np.int64], frequencies: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Systematic sampling (Madow 1949), in random order: one start, and from there steps of equal length."""
+    order = rng.permutation(len(indices))
+    ends = np.cumsum(frequencies[order]) * count / frequencies.sum()
+    ends[-1] = count
+    chosen = np.searchsorted(ends, rng.random() + np.arange(count), side="right")
+    return rng.permutation(indices[order[chosen]])

@@ -30,7 +30,8 @@ class FitConfig:
         label_smoothing: Share of each label given to the other class.
         weight_average: Decay per step of the exponential moving average of the weights that is kept; 0 keeps
             the last weights themselves.
-        balance: `batches` draws both classes equally often, `weights` weighs the loss, `none` does neither.
+        balance: `batches` draws both classes equally often; `style` too, and within a class those images the more
+            whose style is the other's (`slimscan_train.style`); `weights` weighs the loss, `none` does neither.
         subtype_weight: Weight of the second output's loss.
         patience: Epochs without a better validation AUROC before stopping early.
         drop_duplicates: Train on one copy of images that are exact duplicates.
@@ -54,8 +55,8 @@ class FitConfig:
     evidence_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.balance not in ("batches", "weights", "none"):
-            raise ValueError(f"balance is {self.balance!r}, expected batches, weights or none")
+        if self.balance not in ("batches", "style", "weights", "none"):
+            raise ValueError(f"balance is {self.balance!r}, expected batches, style, weights or none")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
         if self.epochs < 1 or self.batch < 2 or self.patience < 1:

@@ -225,8 +225,14 @@ class _TrainingState:
 
 
 def _order(train: TrainingSet, config: TrainConfig, epoch: int) -> NDArray[np.int64]:
-    balanced = config.fit.balance == "batches"
-    return epoch_order(train.positive, config.fit.batch, balanced=balanced, seed=config.fit.seed, epoch=epoch)
+    return epoch_order(
+        train.positive,
+        config.fit.batch,
+        balanced=config.fit.balance in ("batches", "style"),
+        seed=config.fit.seed,
+        epoch=epoch,
+        frequencies=train.frequencies,
+    )
 
 
 def build_optimizer(model: Any, asked: FitConfig, steps: int) -> Any:

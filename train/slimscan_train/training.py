@@ -34,6 +34,7 @@ from slimscan_train.run import (
 )
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
+from slimscan_train.style import style_frequencies
 from slimscan_train.subtypes import calibrate_subtypes
 from slimscan_train.thresholds import ScoredSet, choose_operating_point
 
@@ -211,7 +212,13 @@ def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[
         targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
     weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
     pixels = np.asarray(read_pixels(root, images, larger(config.preprocess, config.augment)))
-    return TrainingSet(pixels=pixels, targets=targets, weights=weights, spec=config.preprocess)
+    return TrainingSet(
+        pixels=pixels,
+        targets=targets,
+        weights=weights,
+        spec=config.preprocess,
+        frequencies=style_frequencies(pixels, positive) if config.fit.balance == "style" else None,
+    )
 
 
 def score_rows(

@@ -177,6 +177,22 @@ def test_a_property_that_goes_with_the_class(name: str, tmp_path: Path) -> None:
     assert name in [shortcut.name for shortcut in look(tmp_path).shortcuts]
 
 
+@pytest.mark.parametrize("goes_with_the_class", [True, False])
+def test_a_style_that_no_single_property_tells(record: Callable[..., LabelledImage], goes_with_the_class: bool) -> None:
+    """Two measures of style, each of which tells nothing by itself: their difference does."""
+    rng = np.random.default_rng(3)
+    observations = []
+    for number in range(200):
+        sick = number % 2 == 1
+        style = rng.normal(size=23)
+        style[1] = style[0] + (0.5 if sick and goes_with_the_class else 0.0) + 0.1 * rng.normal()
+        observations.append(seen(record, "virus" if sick else "IM", number, style=style))
+    row = next(row for row in associations(observations, positive="PNEUMONIA") if row.name.startswith("style"))
+    assert row.is_shortcut is goes_with_the_class
+    few = associations(observations[:150], positive="PNEUMONIA")
+    assert not any(row.name.startswith("style") for row in few)
+
+
 def test_file_size_and_format_that_go_with_the_class(data: Path) -> None:
     for number in range(20):
         sick = data / names(number)[1]
@@ -193,7 +209,7 @@ def test_file_size_and_format_that_go_with_the_class(data: Path) -> None:
 def seen(record: Callable[..., LabelledImage], series: str, number: int, **changes: object) -> Observation:
     values: dict[str, object] = {"width": 10, "height": 10, "mode": "L", "file_format": "PNG", "size_bytes": 50,
                                  "mean": 9.0, "low": 0.0, "high": 99.0, "contrast": 5.0, "squeeze": 1.0,
-                                 "thumbnail": np.zeros(1024, np.float32)}  # fmt: skip
+                                 "style": np.zeros(23), "thumbnail": np.zeros(1024, np.float32)}  # fmt: skip
     return Observation(image=record(series, number), **{**values, **changes})
 
 
@@ -343,3 +359,6 @@ def test_copies_brought_to_a_square_still_tell_of_their_frames(shared_data: Path
     }
     assert found["aspect ratio"].auroc == 0.5
     assert found["detail across over down"].auroc > 0.8
+    style = found["style (sharpness, tone and margins together)"]
+    assert style.auroc > 0.9
+    assert style.is_shortcut

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 
-from slimscan_train.style import LEAST_PROPENSITY, measure_style, style_frequencies, style_propensity
+from slimscan_train.style import LEAST_PROPENSITY, class_by_style, measure_style, style_frequencies
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_style_alone_tells_the_class_until_images_are_drawn_against_it(
     pictures: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     pixels, positive, other = pictures
-    by_style = style_propensity(pixels, positive)
+    by_style = class_by_style(measure_style(pixels), positive, np.arange(1000).astype(str))
     frequencies = style_frequencies(pixels, positive)
     assert roc_auc_score(positive, by_style) > 0.85
     assert roc_auc_score(positive, by_style, sample_weight=frequencies) == pytest.approx(0.5, abs=0.12)
@@ -65,3 +65,12 @@ def test_where_style_tells_nothing_all_are_drawn_alike() -> None:
     frequencies = style_frequencies(pixels, np.arange(2000) % 2 == 0)
     assert np.median(frequencies) == pytest.approx(2.0, abs=0.1)
     assert np.ptp(np.quantile(frequencies, [0.05, 0.95])) < 1
+
+
+def test_the_class_is_told_by_other_patients_images_only() -> None:
+    """Each patient has a style of its own here, which says nothing of another's class."""
+    rng = np.random.default_rng(7)
+    patients = np.repeat(np.arange(30), 10)
+    style = rng.normal(size=(30, 23))[patients] + 0.01 * rng.normal(size=(300, 23))
+    by_style = class_by_style(style, patients % 2 == 0, patients.astype(str))
+    assert roc_auc_score(patients % 2 == 0, by_style) < 0.8

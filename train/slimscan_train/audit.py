@@ -19,8 +19,12 @@ from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec, decode, read_h
 from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.pixels import Unreadable
 from slimscan_train.split import UNREADABLE
+from slimscan_train.style import class_by_style, measure_style
 
 THUMBNAIL_SIDE = 32
+STYLE_SIDE = 224
+LEAST_FOR_STYLE = 100
+"""Patients of each class from which on it is asked whether style, of so many measures, tells the class."""
 NEAR_DUPLICATE_CORRELATION = 0.99
 """Pearson's correlation of two pictures' thumbnails from which they are called near-duplicates. A picture saved again,
 at another size, brightness or contrast, keeps 0.997 and more; among the 13.6 million pairs of the 5,216 paediatric
@@ -53,6 +57,7 @@ class Observation:
         contrast: Standard deviation of grey.
         squeeze: Mean difference in grey between neighbours in a row over that between neighbours in a column. A picture
             that was brought to a square from a wider frame has more, even where the file no longer tells of the frame.
+        style: From `slimscan_train.style.measure_style`, at `STYLE_SIDE` rows and columns, float64 `[23]`.
         thumbnail: Grey of a 32x32 thumbnail, float32 `[1024]`, of mean 0 and length 1; zeros for a flat picture.
     """
 
@@ -67,6 +72,7 @@ class Observation:
     high: float
     contrast: float
     squeeze: float
+    style: NDArray[np.float64]
     thumbnail: NDArray[np.float32]
 
 
@@ -299,6 +305,8 @@ def overlaps(images: Iterable[LabelledImage]) -> tuple[Overlap, ...]:
 def associations(observations: Sequence[Observation], *, positive: str) -> tuple[Association, ...]:
     """How each property of the files goes with the class; none when only one class could be read.
 
+    Style is one property: the probability of the positive class that other patients' images give it.
+
     Args:
         observations: Of the readable files.
         positive: Label of the positive class.
@@ -310,6 +318,10 @@ def associations(observations: Sequence[Observation], *, positive: str) -> tuple
         _of_number(name, np.array([measure(seen) for seen in observations], np.float64), is_positive)
         for name, measure in PROPERTIES.items()
     ]
+    patients = np.array([seen.image.patient for seen in observations])
+    if min(len(set(patients[of_class])) for of_class in (is_positive, ~is_positive)) >= LEAST_FOR_STYLE:
+        told = class_by_style(np.array([seen.style for seen in observations]), is_positive, patients)
+        found.append(_of_number("style (sharpness, tone and margins together)", told, is_positive))
     for name, value_of in CATEGORIES.items():
         values = [value_of(seen) for seen in observations]
         found += [
@@ -370,6 +382,7 @@ def _observe(dataset: Dataset, image: LabelledImage) -> Observation | Unreadable
         high=float(high),
         contrast=float(pixels.std()),
         squeeze=_squeeze(pixels),
+        style=measure_style(np.asarray(grey.resize((STYLE_SIDE, STYLE_SIDE)))[None, :, :, None])[0],
         thumbnail=_thumbnail(grey),
     )
 

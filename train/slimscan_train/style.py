@@ -6,6 +6,8 @@ often as one over the probability that its style gives its class: inverse propen
 healthy chest that was taken as ill ones are, is seen most.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,34 +37,50 @@ def measure_style(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.array([_measure(picture.mean(axis=2)) for picture in pixels])
 
 
-def style_propensity(pixels: NDArray[np.uint8], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The probability that style alone gives the positive class, by a logistic regression on these very images.
+def style_frequencies(pixels: NDArray[np.uint8], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How often each image is to be drawn, against others of its class, so that style tells nothing of the class.
 
     Args:
         pixels: As for `measure_style`.
-        positive: Labels `[N]`, of both classes; the regression gives both the same weight.
-
-    Returns:
-        float64 `[N]`, 0 to 1.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    measured = measure_style(pixels)
-    model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-    probability: NDArray[np.float64] = model.fit(measured, positive).predict_proba(measured)[:, 1]
-    return probability
-
-
-def style_frequencies(pixels: NDArray[np.uint8], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """How often each image is to be drawn, against others of its class, so that style tells nothing of the class.
+        positive: Labels `[N]`, of both classes.
 
     Returns:
         float64 `[N]`, 1 to `1 / LEAST_PROPENSITY`.
     """
-    propensity = style_propensity(pixels, positive)
-    return 1.0 / np.maximum(np.where(positive, propensity, 1.0 - propensity), LEAST_PROPENSITY)
+    measured = measure_style(pixels)
+    propensity = _regression().fit(measured, positive).predict_proba(measured)[:, 1]
+    frequencies: NDArray[np.float64] = 1.0 / np.maximum(
+        np.where(positive, propensity, 1.0 - propensity), LEAST_PROPENSITY
+    )
+    return frequencies
+
+
+def class_by_style(
+    style: NDArray[np.float64], positive: NDArray[np.bool_], patients: NDArray[np.str_]
+) -> NDArray[np.float64]:
+    """The probability of the positive class that style alone gives each image, learnt from other patients' images.
+
+    Args:
+        style: From `measure_style`.
+        positive: Labels `[N]`, of both classes.
+        patients: Whose each image is, `[N]`; many more of each class than there are folds.
+
+    Returns:
+        float64 `[N]`, 0 to 1; both classes have the same weight.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+
+    folds = StratifiedGroupKFold(5)
+    found = cross_val_predict(_regression(), style, positive, groups=patients, cv=folds, method="predict_proba")
+    return np.asarray(found[:, 1], np.float64)
+
+
+def _regression() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
 
 
 def _measure(grey: NDArray[np.float64]) -> list[float]:

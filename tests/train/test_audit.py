@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from slimscan_edge.cli import main
 from slimscan_train.audit import Association, Audit, Observation, Overlap, associations, audit, observe, overlaps
@@ -291,6 +291,20 @@ def test_a_clean_folder(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert said.out.splitlines()[0] == "split  class      series  images  patients"
     assert "ok    unreadable       none" in said.out
     assert said.out.endswith("\nnothing to look into\n")
+
+
+def test_a_style_that_tells_the_class_comes_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ill chests are softer than healthy ones, and differ by nothing else."""
+    rng = np.random.default_rng(2)
+    for number in range(120):
+        for sick, path in enumerate(names(number)):
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            picture = noise(rng, (30, 30), low=90, high=160)
+            (picture.filter(ImageFilter.GaussianBlur(0.4)) if sick else picture).save(tmp_path / path)
+    assert main(["audit", str(tmp_path)]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "style (sharpness, tone" in line)
+    assert line.startswith("note  label shortcut")
+    assert line.endswith("; train with --set fit.balance=style")
 
 
 def test_notes_do_not_change_the_exit_code(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

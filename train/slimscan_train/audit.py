@@ -22,6 +22,7 @@ from slimscan_train.split import UNREADABLE
 from slimscan_train.style import class_by_style, measure_style
 
 THUMBNAIL_SIDE = 32
+STYLE = "style (sharpness, tone and margins together)"
 STYLE_SIDE = 224
 LEAST_FOR_STYLE = 100
 """Patients of each class from which on it is asked whether style, of so many measures, tells the class."""
@@ -321,7 +322,7 @@ def associations(observations: Sequence[Observation], *, positive: str) -> tuple
     patients = np.array([seen.image.patient for seen in observations])
     if min(len(set(patients[of_class])) for of_class in (is_positive, ~is_positive)) >= LEAST_FOR_STYLE:
         told = class_by_style(np.array([seen.style for seen in observations]), is_positive, patients)
-        found.append(_of_number("style (sharpness, tone and margins together)", told, is_positive))
+        found.append(_of_number(STYLE, told, is_positive))
     for name, value_of in CATEGORIES.items():
         values = [value_of(seen) for seen in observations]
         found += [

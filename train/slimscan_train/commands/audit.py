@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slimscan_edge.errors import EXIT_DONE
-from slimscan_train.audit import CHANCE, SHORTCUT_AUROC, Association, Audit, Overlap, audit, observe
+from slimscan_train.audit import CHANCE, SHORTCUT_AUROC, STYLE, Association, Audit, Overlap, audit, observe
 from slimscan_train.dataset import Dataset, LabelledImage, read_dataset
 from slimscan_train.naming import RULES
 from slimscan_train.split import read_split_images
@@ -110,7 +110,8 @@ def _shortcut(found: Association, labels: tuple[str, str]) -> str:
         typical = f"{found.negative:.1%} of {labels[0]}, {found.positive:.1%} of {labels[1]}"
     else:
         typical = f"median {found.negative:.4g} in {labels[0]}, {found.positive:.4g} in {labels[1]}"
-    return f"{found.name} goes with the class: AUROC {found.auroc:.3f} ({typical})"
+    advice = "; train with --set fit.balance=style" if found.name == STYLE else ""
+    return f"{found.name} goes with the class: AUROC {found.auroc:.3f} ({typical}){advice}"
 
 
 def _as_json(dataset: Dataset, found: Audit) -> dict[str, Any]:

@@ -189,14 +189,14 @@ def test_a_failed_bundle_is_refused_unless_allowed_and_then_warned_of(predict, x
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [(b"x\xff.png", r"x\udcff.png"), (b"two\nlines\x1b[2J \xc3\xa9.png", r"two\nlines\x1b[2J \xe9.png")],
+    [(b"x\xff.png", r"x\udcff.png"), (b"two\nlines\x1b[2J \xc3\xa9.png", "two\\nlines\\x1b[2J é.png")],
 )
 def test_a_name_of_any_bytes_is_printed_in_one_line_that_no_terminal_obeys(predict, tmp_path, encode, name, shown):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name)
     Path(path).write_bytes(encode(np.full((9, 9), 255, np.uint8), "PNG"))
     code, lines, _ = predict(path)
     assert code == 0
-    assert [line.endswith(shown.replace(r"\xe9", "\xe9")) for line in lines] == [True]
+    assert [line.endswith(shown) for line in lines] == [True]
     _, lines, _ = predict(path, "--json")
     assert json.loads(lines[0])["file"] == path
 

@@ -21,7 +21,7 @@ from PIL import Image
 from slimscan_bench.typical_images import TYPICAL
 from slimscan_edge.preprocess import preprocess
 from slimscan_train.augment import AugmentConfig, larger
-from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
+from slimscan_train.batches import Batch, TrainingSet, training_batches
 from slimscan_train.config import TrainConfig
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE, build_model
 from slimscan_train.phantom import draw_phantom
@@ -68,11 +68,12 @@ class SlimscanTraining:
 
     def _batches(self) -> Iterator[Batch]:
         """Those of the next epoch."""
-        asked, data, epoch = self._config.fit, self._data, self._epoch
+        from slimscan_train.fit import batch_order
+
+        config, data, epoch = self._config, self._data, self._epoch
         self._epoch += 1
-        balanced = asked.balance == "batches"
-        order = epoch_order(data.positive, asked.batch, balanced=balanced, seed=asked.seed, epoch=epoch)
-        return training_batches(data, order, self._config.augment, seed=asked.seed, epoch=epoch)
+        order = batch_order(data, config, epoch)
+        return training_batches(data, order, config.augment, seed=config.fit.seed, epoch=epoch)
 
 
 class KerasTraining:

@@ -79,7 +79,7 @@ def fit(
     model = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)
     kept = build_model(config.model, spec.height, spec.width, spec.channels, seed=asked.seed)  # averaged weights
     state = _TrainingState(model, kept, folder)
-    steps = len(_order(train, config, 0))
+    steps = len(batch_order(train, config, 0))
     optimizer = build_optimizer(model, asked, steps)
     step_once = step_function(model, kept, optimizer, config)
     rows = state.restore(optimizer)
@@ -92,7 +92,7 @@ def fit(
 
     while len(rows) < asked.epochs and not _stalled(rows, asked.patience):
         epoch, start, losses = len(rows), perf_counter(), []
-        order = _order(train, config, epoch)
+        order = batch_order(train, config, epoch)
         batches = training_batches(train, order, config.augment, seed=asked.seed, epoch=epoch)
         for step, batch in enumerate(teach(batches, epoch) if teach else batches):
             losses.append(step_once(*batch))
@@ -159,7 +159,7 @@ def fine_tune(
         callback.set_model(model)
         callback.on_train_begin()
     for epoch in range(config.fit.epochs, config.fit.epochs + epochs):  # orders that the first training did not show
-        order = _order(train, config, epoch)
+        order = batch_order(train, config, epoch)
         batches = training_batches(train, order, config.augment, seed=config.fit.seed, epoch=epoch)
         for step, batch in enumerate(teach(batches, epoch) if teach else batches):
             if callback:
@@ -224,7 +224,8 @@ class _TrainingState:
         self._manager.save()
 
 
-def _order(train: TrainingSet, config: TrainConfig, epoch: int) -> NDArray[np.int64]:
+def batch_order(train: TrainingSet, config: TrainConfig, epoch: int) -> NDArray[np.int64]:
+    """Which images an epoch shows, batch after batch, as `fit.balance` asks: int64 `[steps, batch]`."""
     return epoch_order(
         train.positive,
         config.fit.batch,

@@ -223,11 +223,11 @@ def test_doctor_says_whether_there_is_a_guard(guarded, golden_bundle_path, tmp_p
         ({"variances": [0.0]}, "a variance is not above 0"),
         ({"variances": []}, "guard.json"),
         ({"rest_variance": float("nan")}, "not a finite number"),
-        ({"scales": [1.0, 1.0, "x"]}, "not a finite number"),
+        ({"scales": [1.0, 1.0, "x"]}, "scales is 'x', expected a number"),
         ({"table": "AAAA"}, "view of 1 numbers is too short"),
         ({"table": binascii.b2a_base64(bytes(3 * 129)).decode()}, "view of 129 numbers does not fit the evidence map"),
         ({"table": "AAAAA"}, "base64"),
-        ({"table": 3}, "not 'int'"),
+        ({"table": 3}, "table is 3, expected a text"),
         ({"colour": 1}, "unknown key 'colour'"),
     ],
 )

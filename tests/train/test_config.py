@@ -68,7 +68,7 @@ def test_the_last_change_holds() -> None:
         ("fit.balance=both", "balance is 'both', expected batches, style, weights or none"),
         ("model.outputs=3", "outputs is 3, expected 1 or 2"),
         ("operate.target_sensitivity=0.2", "expected 0.5 to 1"),
-        ("augment.gamma=2", "gamma is 2, expected 0 to 1"),
+        ("augment.gamma=2", "gamma is 2.0, expected 0 to 1"),
         ("preprocess.height=4", "input size"),
     ],
 )

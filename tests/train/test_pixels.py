@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from slimscan_edge.errors import InputError
+from slimscan_edge.errors import ImageError, InputError
 from slimscan_edge.preprocess import PreprocessSpec, preprocess
 from slimscan_train import pixels as pixels_module
 from slimscan_train.pixels import Unreadable, cache_folder, load_pixels, refuse_unreadable
@@ -93,22 +93,62 @@ def test_another_content_order_or_shift_is_decoded_anew(
     assert len(decoded) == 12
 
 
-def test_another_pillow_is_decoded_anew(files: list[Path], decoded: Decoded, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_release_or_decoder_is_decoded_anew(
+    files: list[Path], decoded: Decoded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     load_pixels(files, digests(files), SPEC)
     decoded.clear()
-    monkeypatch.setattr(pixels_module.PIL, "__version__", "0.0")
+    monkeypatch.setattr(pixels_module, "version", lambda package: "0.0")
     load_pixels(files, digests(files), SPEC)
     assert len(decoded) == 3
 
 
-def test_a_cache_without_its_listing_is_made_anew(files: list[Path], decoded: Decoded) -> None:
+@pytest.mark.parametrize("left", [0, 60, 200])
+def test_a_cache_that_lost_its_end_is_made_anew(files: list[Path], decoded: Decoded, left: int) -> None:
     load_pixels(files, digests(files), SPEC)
     decoded.clear()
-    (listing,) = cache_folder().glob("*.json")
-    listing.unlink()  # as when the program was killed between the two files
-    load_pixels(files, digests(files), SPEC)
+    (kept,) = cache_folder().iterdir()
+    kept.write_bytes(kept.read_bytes()[:left])
+    again, _ = load_pixels(files, digests(files), SPEC)
     assert len(decoded) == 3
-    assert sorted(path.suffix for path in cache_folder().iterdir()) == [".json", ".npy"]
+    assert again.shape == (3, 8, 8, 1)
+    assert list(cache_folder().iterdir()) == [kept]
+
+
+def test_what_this_machine_could_not_decode_is_tried_again(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(source: Path, spec: PreprocessSpec) -> Image.Image:
+        raise ImageError(f"{source}: install the decoder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels_module, "decode", lacking)
+        _, bad = load_pixels(files, digests(files), SPEC)
+        assert len(bad) == 3
+    pixels, bad = load_pixels(files, digests(files), SPEC)
+    assert bad == ()
+    np.testing.assert_array_equal(pixels[0], preprocess(files[0], SPEC))
+
+
+def test_a_file_that_is_not_what_it_was_is_not_taken_for_it(files: list[Path], draw: Callable[..., Path]) -> None:
+    told = digests(files)
+    right = files[1].read_bytes()
+    draw(files[1], seed=9)
+    pixels, bad = load_pixels(files, told, SPEC)
+    assert [found.path for found in bad] == [str(files[1])]
+    assert "is not what it was" in bad[0].reason
+    assert not pixels[1].any()
+    files[1].write_bytes(right)
+    pixels, bad = load_pixels(files, told, SPEC)
+    assert bad == ()
+    np.testing.assert_array_equal(pixels[1], preprocess(files[1], SPEC))
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SLIMSCAN_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match=r"the cache .*file cannot be written .*set SLIMSCAN_CACHE"):
+        load_pixels(files, digests(files), SPEC)
 
 
 def test_unreadable_images_are_listed_each_time_and_the_others_stay_in_place(files: list[Path]) -> None:

@@ -1,7 +1,8 @@
 """Images decoded once, through the device's own preprocessing, into a cache that is read at memory speed.
 
-The cache is keyed by the content of the images, the `PreprocessSpec`, the named shift and the version of
-Pillow: change any of them and it is made anew.
+The cache is keyed by the content of the images, the `PreprocessSpec`, the named shift and the versions of slimscan
+and of the decoders: change any of them and it is made anew. Only what is whole is kept: where an image cannot be
+decoded, it may be this machine that lacks something.
 """
 
 import hashlib
@@ -10,10 +11,10 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +22,8 @@ from slimscan_edge.errors import ImageError, InputError
 from slimscan_edge.preprocess import PreprocessSpec, decode, fit_to_input
 
 Shift = Callable[[Image.Image], Image.Image]
+
+_DECODERS = ("slimscan", "pillow", "pydicom", "python-gdcm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +61,18 @@ def load_pixels(
     Returns:
         uint8 `[N, H, W, C]`, read-only and memory-mapped, and the images that could not be decoded (their
         pixels are zero).
+
+    Raises:
+        InputError: The cache cannot be written.
     """
-    key = _key(digests, spec, shift_name)
-    pixels_file, listing = cache_folder() / f"{key}.npy", cache_folder() / f"{key}.json"
-    if not (pixels_file.exists() and listing.exists()):
-        _fill(pixels_file, listing, files, spec, shift)
-    pixels: NDArray[np.uint8] = np.load(pixels_file, mmap_mode="r")
-    bad = json.loads(listing.read_text())
-    return pixels, tuple(Unreadable(path=str(files[index]), reason=reason) for index, reason in bad)
+    kept = cache_folder() / f"{_key(digests, spec, shift_name)}.npy"
+    if (found := _read(kept)) is not None:
+        return found, ()
+    pixels, bad = _decode(files, digests, spec, shift)
+    if bad:
+        return pixels, bad
+    _keep(kept, pixels)
+    return np.load(kept, mmap_mode="r"), ()
 
 
 def refuse_unreadable(unreadable: Sequence[Unreadable], total: int, allowed_share: float) -> None:
@@ -83,7 +90,9 @@ def refuse_unreadable(unreadable: Sequence[Unreadable], total: int, allowed_shar
         )
 
 
-def _fill(pixels_file: Path, listing: Path, files: Sequence[Path], spec: PreprocessSpec, shift: Shift | None) -> None:
+def _decode(
+    files: Sequence[Path], digests: Sequence[str], spec: PreprocessSpec, shift: Shift | None
+) -> tuple[NDArray[np.uint8], tuple[Unreadable, ...]]:
     pixels = np.zeros((len(files), spec.height, spec.width, spec.channels), np.uint8)
     bad: list[tuple[int, str]] = []
 
@@ -93,21 +102,52 @@ def _fill(pixels_file: Path, listing: Path, files: Sequence[Path], spec: Preproc
             pixels[index] = fit_to_input(shift(image) if shift else image, spec)
         except ImageError as exc:
             bad.append((index, str(exc)))
+        else:
+            if hashlib.sha256(files[index].read_bytes()).hexdigest() != digests[index]:
+                pixels[index] = 0
+                bad.append((index, f"{files[index]} is not what it was (its SHA-256 differs); put it back"))
 
     pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes and resizes without the interpreter's lock
     try:
         list(pool.map(read, range(len(files))))
     finally:
         pool.shutdown(cancel_futures=True)  # a person who stops does not wait for the images in the queue
-    pixels_file.parent.mkdir(parents=True, exist_ok=True)
-    partial = pixels_file.with_suffix(f".{os.getpid()}.npy")
-    np.save(partial, pixels)
-    partial.replace(pixels_file)
-    partial = listing.with_suffix(f".{os.getpid()}.json")
-    partial.write_text(json.dumps(sorted(bad)))
-    partial.replace(listing)
+    return pixels, tuple(Unreadable(path=str(files[index]), reason=reason) for index, reason in sorted(bad))
+
+
+def _read(kept: Path) -> NDArray[np.uint8] | None:
+    """What is kept in a file; None when there is none, or a power cut took its end."""
+    try:
+        found: NDArray[np.uint8] = np.load(kept, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    return found
+
+
+def _keep(kept: Path, pixels: NDArray[np.uint8]) -> None:
+    partial = kept.with_suffix(f".{os.getpid()}.npy")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            np.save(partial, pixels)
+            partial.replace(kept)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as exc:
+        raise InputError(
+            f"the cache {kept.parent} cannot be written ({exc.strerror or exc}); make room, or set SLIMSCAN_CACHE to "
+            "another folder"
+        ) from exc
 
 
 def _key(digests: Sequence[str], spec: PreprocessSpec, shift_name: str) -> str:
-    content = json.dumps([list(digests), asdict(spec), shift_name, PIL.__version__])
+    versions = [_version(name) for name in _DECODERS]
+    content = json.dumps([list(digests), asdict(spec), shift_name, versions])
     return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -6,6 +6,7 @@ the next, and both are rows.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -143,7 +144,7 @@ class Networks:
                 raise InputError(f"{file} cannot be read as a model ({exc}); remove it") from exc
         model = self._narrower(network.macs_saved)
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial.keras")
+        partial = file.with_suffix(f".{os.getpid()}.keras")
         model.save(partial)
         partial.replace(file)
         return model

@@ -98,19 +98,27 @@ def test_an_epoch_that_was_stopped_keeps_no_answers(tmp_path: Path, train: Train
     assert not teacher._folder.exists()
 
 
-@pytest.mark.parametrize("change", ["teacher", "seed", "augment", "pixels", "sight"])
+@pytest.mark.parametrize(
+    "change", ["teacher", "seed", "batch", "balance", "outputs", "augment", "pixels", "targets", "frequencies", "sight"]
+)
 def test_answers_of_other_batches_are_not_taken_for_these(tmp_path: Path, train: TrainingSet, change: str) -> None:
     run, config, seen = finished(tmp_path / "teacher"), asked(), train
     folder = Teacher([run], config, seen)._folder
     assert folder.is_relative_to(cache_folder())
     if change == "teacher":
         run = finished(tmp_path / "other", seed=5)
-    elif change == "seed":
-        config = asked(seed=1)
+    elif change in ("seed", "batch", "balance"):
+        config = asked(**{change: {"seed": 1, "batch": 4, "balance": "none"}[change]})
+    elif change == "outputs":
+        config = replace(config, model=replace(config.model, outputs=1))
     elif change == "augment":
         config = replace(config, augment=replace(config.augment, noise=0.2))
     elif change == "pixels":
         seen = replace(train, pixels=train.pixels[::-1])
+    elif change == "targets":
+        seen = replace(train, targets=train.targets[::-1])
+    elif change == "frequencies":
+        seen = replace(train, frequencies=np.arange(1.0, 9.0))
     else:
         seen = replace(train, spec=replace(train.spec, intensity="percentile"))
     assert Teacher([run], config, seen)._folder != folder

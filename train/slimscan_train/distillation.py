@@ -9,6 +9,7 @@ what the teacher says but where it sees it: one target for each region instead o
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -60,7 +61,7 @@ class Teacher:
             yield pixels, (1.0 - self._share) * targets + self._share * soft, weights, evidence
         if known is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial.npy")
+            partial = file.with_suffix(f".{os.getpid()}.npy")  # another student may be asking the same
             np.save(partial, np.stack(answers))
             partial.replace(file)
 
@@ -119,4 +120,6 @@ def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
         digest.update((run.folder / "model.keras").read_bytes())
     digest.update(np.ascontiguousarray(train.pixels).data)
     digest.update(train.targets.tobytes())
+    if train.frequencies is not None:
+        digest.update(train.frequencies.tobytes())
     return digest.hexdigest()[:32]

@@ -22,6 +22,8 @@ class CalibrationConfig:
     def __post_init__(self) -> None:
         if self.images < FEWEST:
             raise ValueError(f"calibration on {self.images} images, expected at least {FEWEST}")
+        if self.seed < 0:
+            raise ValueError(f"calibration seed is {self.seed}, expected 0 or more")
 
 
 def draw_calibration(split: Split, config: CalibrationConfig) -> tuple[LabelledImage, ...]:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,14 @@ def test_hidden_files_and_other_files_are_passed_over(tmp_path: Path, hidden: st
 def test_an_image_outside_the_class_folders_is_refused(tmp_path: Path, stray: str) -> None:
     with pytest.raises(InputError, match="lies in no class folder"):
         read_dataset(put(tmp_path, *by_class(), stray))
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, *by_class())
+    odd = os.fsdecode(os.fsencode(tmp_path / "NORMAL") + b"/r\xf6ntgen.jpeg")
+    Path(odd).write_bytes(b"")
+    with pytest.raises(InputError, match=r"NORMAL/r\\xf6ntgen.jpeg' is not in UTF-8; rename it"):
+        read_dataset(tmp_path)
 
 
 def test_no_image_no_folder(tmp_path: Path) -> None:
@@ -159,6 +168,7 @@ def test_a_csv_without_patients_is_read_by_the_names(tmp_path: Path) -> None:
         (("path,label", "a.png,well", "b.png,"), "without a path or a label"),
         (("path,label", "a.png,well", ",sick"), "without a path or a label"),
         (("path,label", "a.png,well", "b.png,sick", "a.png,sick"), "names a.png 2 times"),
+        (("path,label", "a.png,well", "b.png,sick", "./a.png,sick"), "names a.png 2 times"),
         (("path,label", "a.png,well", "absent.png,sick"), "absent.png cannot be read"),
     ],
 )

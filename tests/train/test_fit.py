@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slimscan_edge.errors import InputError
 from slimscan_train.batches import TrainingSet
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.fit import (
@@ -105,13 +106,18 @@ class Interruption:
 
 
 def train(
-    folder: Path, config: TrainConfig, *, interrupt_in: int = -1, val_positive: np.ndarray = POSITIVE
+    folder: Path,
+    config: TrainConfig,
+    *,
+    interrupt_in: int = -1,
+    val_positive: np.ndarray = POSITIVE,
+    weight: float = 1.0,
 ) -> tuple[Any, list[EpochRow], Interruption]:
     """Train; the model is None when it was interrupted."""
     pixels = pictures()
     subtype = np.where(POSITIVE, np.arange(32) % 4 == 0, np.nan)
     targets = np.stack([POSITIVE, subtype], axis=1).astype(np.float32)
-    data = TrainingSet(pixels=pixels, targets=targets, weights=np.ones(32, np.float32), spec=config.preprocess)
+    data = TrainingSet(pixels=pixels, targets=targets, weights=np.full(32, weight, np.float32), spec=config.preprocess)
     told: list[EpochRow] = []
     watch = Interruption(interrupt_in)
     try:
@@ -147,6 +153,12 @@ def test_a_run_that_was_stopped_and_resumed_ends_as_if_it_had_not_been(tmp_path:
     assert read_history(tmp_path / "whole") == told
     assert all(math.isfinite(value) for line in told for value in asdict(line).values())
     assert any((tmp_path / "whole" / "logs").iterdir())
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"diverged in epoch 1 .*lower fit.learning_rate"):
+        train(tmp_path, tiny(), weight=1e38)  # the loss overflows, as one that grows from step to step does
 
 
 @pytest.mark.slow

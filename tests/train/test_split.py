@@ -136,6 +136,17 @@ def test_a_leak_in_the_data_sets_own_splits_is_refused(leak: str, record: Record
 # --- what cannot be judged is refused --------------------------------------------------------------------------------
 
 
+def test_folds_of_a_data_set_with_a_val_of_its_own_are_refused(record: Record, dataset_of: DatasetOf) -> None:
+    images = [record(series, n, split="val" if n > 8 else "train") for series in SERIES for n in range(1, 11)]
+    with pytest.raises(InputError, match="names its own val, which every fold would share"):
+        make_split(dataset_of(images), SplitConfig(folds=2))
+
+
+def test_a_series_that_is_not_there_cannot_be_held_out(cohort: list[LabelledImage], dataset_of: DatasetOf) -> None:
+    with pytest.raises(InputError, match=r"no series 'IMM' to hold out; the data set has .*IM"):
+        make_split(dataset_of(cohort), SplitConfig(shift_series=("IMM",)))
+
+
 def test_too_few_patients(record: Record, dataset_of: DatasetOf) -> None:
     with pytest.raises(InputError, match=r"split 'val' is empty.*more patients of each class"):
         make_split(dataset_of([record("IM", 1), record("virus", 1)]), SplitConfig())
@@ -211,6 +222,12 @@ def test_a_split_of_other_images_is_refused(
         (b'{"schema_version": 2}', "schema version 2, expected 1"),
         (b'{"schema_version": 1, "labels": ["a", "b"]}', "without images, naming"),
         (b'{"schema_version": 1, "labels": ["a", "b"], "naming": "x", "images": [{"pth": 1}]}', "unknown key 'pth'"),
+        (
+            b'{"schema_version": 1, "labels": ["a", "b"], "naming": "x", "images": null}',
+            "images is None, expected a list",
+        ),
+        (b'{"schema_version": 1, "labels": ["a", "b"], "naming": "x", "images": [3]}', "got int, expected a table"),
+        (b'{"schema_version": 1, "labels": null, "naming": "x", "images": []}', "not iterable"),
     ],
 )
 def test_a_damaged_split_file_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:

@@ -84,6 +84,15 @@ def test_a_finished_run_is_neither_resumed_nor_overwritten(
 
 
 @pytest.mark.slow
+def test_a_report_that_was_not_written_is_written_by_resuming(finished: Path, phantoms: Path) -> None:
+    scores = (finished / "scores.csv").read_bytes()
+    (finished / "report.html").unlink()
+    assert train(phantoms, "--out", finished, "--resume") == 0
+    assert (finished / "report.html").exists()
+    assert (finished / "scores.csv").read_bytes() == scores
+
+
+@pytest.mark.slow
 def test_its_split_serves_another_run(
     finished: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +187,14 @@ def test_a_run_is_resumed_on_its_own_images_only(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--resume",), "holds no run to resume; leave out --resume"),
+        (("--resume",), "holds no run to resume; to start one, give a new folder and leave out --resume"),
+        (("--folds", "0"), "--folds is 0, expected 2 or more"),
+        (("--folds", "-3"), "--folds is -3, expected 2 or more"),
+        (("--folds", "0", "--resume"), "--folds is 0, expected 2 or more"),
+        (("--folds", "21"), "expected 2 to 20 folds"),
+        (("--folds", "2", "--split", "s.json"), "--split brings its own split; leave out --folds"),
+        (("--set", "augment.flip=False"), "flip is 'False', expected true or false"),
+        (("--set", "fit.batch=32.0"), "batch is 32.0, expected a whole number"),
         (("--recipe", "absent"), "no recipe 'absent'"),
         (("--set", "fit.epoch=3"), "did you mean 'epochs'"),
         (("--split", "absent.json"), "cannot be read as a split"),

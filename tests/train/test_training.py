@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from slimscan_edge.errors import InputError
+from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.dataset import Dataset, LabelledImage, read_dataset
-from slimscan_train.run import ScoreRow, read_run, read_scores, write_scores
+from slimscan_train.run import ScoreRow, read_run, read_scores, write_operating_point, write_scores
 from slimscan_train.split import UNREADABLE, Split, read_split, write_split
 from slimscan_train.style import style_frequencies
 from slimscan_train.training import start_run, training_set
 
+POINT = OperatingPoint(target_sensitivity=0.98, refer_low=0.5, refer_high=0.5, chosen_on="nothing")
 SMALL = config_from({"preprocess": {"height": 16, "width": 16}}, where="test")
 
 
@@ -62,6 +64,36 @@ def test_a_folder_that_holds_anything_is_refused(dataset: Dataset, tmp_path: Pat
     (tmp_path / "run" / "notes.txt").touch()
     with pytest.raises(InputError, match=r"run is not empty; give another folder, or go on with --resume"):
         start(dataset, tmp_path / "run")
+
+
+def test_a_file_in_place_of_the_folder_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    for folder in (tmp_path / "run", tmp_path / "run" / "below"):
+        with pytest.raises(InputError, match=r"(is no folder for a run|cannot be written) \(Not a directory\)"):
+            start(dataset, folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.toml", "[fit"),
+        ("config.toml", "[fit]\nepochs = 2.5\n"),
+        ("operating_point.json", "[]"),
+        ("operating_point.json", '{"threshold": "0.5"}'),
+        ("operating_point.json", ""),
+        ("data.json", "[]"),
+        ("data.json", '{"root": 3}'),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_refused_by_its_name(
+    dataset: Dataset, tmp_path: Path, file: str, content: str
+) -> None:
+    start(dataset, tmp_path / "run")
+    write_operating_point(tmp_path / "run" / "operating_point.json", POINT)
+    read_run(tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    with pytest.raises(InputError, match=file):
+        read_run(tmp_path / "run")
 
 
 def test_an_unreadable_image_is_left_out_and_listed_and_its_patients_others_stay(
@@ -162,6 +194,10 @@ def test_scores_are_read_back_exactly(tmp_path: Path) -> None:
     ]
     write_scores(tmp_path / "scores.csv", rows)
     assert read_scores(tmp_path / "scores.csv") == rows
+    whole = (tmp_path / "scores.csv").read_text()
+    (tmp_path / "scores.csv").write_text(whole[: whole.rindex("g,")])
+    with pytest.raises(InputError, match="cannot be read as scores"):
+        read_scores(tmp_path / "scores.csv")
     (tmp_path / "scores.csv").write_text("image,logit\na,much\n")
     with pytest.raises(InputError, match="cannot be read as scores"):
         read_scores(tmp_path / "scores.csv")

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import InputError
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_edge.records import from_mapping
@@ -161,7 +162,7 @@ def write_config(path: Path, config: TrainConfig) -> None:
     import tomli_w
 
     tables = asdict(config)
-    path.write_text(tomli_w.dumps(tables))
+    write_atomically(path, tomli_w.dumps(tables).encode())
 
 
 def _change(change: str) -> tuple[str, str, Any]:

@@ -6,6 +6,7 @@ if known, `patient` and `split` (paths relative to the CSV's folder).
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -151,13 +152,17 @@ def _check_rows(table: Path, rows: list[dict[str, str]]) -> None:
         raise InputError(f"{table} has no rows")
     if any(not row["path"] or not row["label"] for row in rows):
         raise InputError(f"{table} has rows without a path or a label; fill them in, or remove them")
-    path, count = Counter(row["path"] for row in rows).most_common(1)[0]
+    path, count = Counter(os.path.normpath(row["path"]) for row in rows).most_common(1)[0]
     if count > 1:
         raise InputError(f"{table} names {path} {count} times; name each image once")
 
 
 def _record(root: Path, row: dict[str, str], rule: NamingRule) -> LabelledImage:
     path = PurePosixPath(row["path"])
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name {os.fsencode(root / path)!r} is not in UTF-8; rename it") from None
     name = parse(rule, path)
     if name is None:
         raise InputError(f"{root / path} is not named by the rule {rule!r}; say --naming generic, or rename it")

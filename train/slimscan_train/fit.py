@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_edge.errors import InputError
 from slimscan_train.batches import Batch, TrainingSet, epoch_order, training_batches
 from slimscan_train.config import FitConfig, TrainConfig
 from slimscan_train.imagenet import load_imagenet_weights
@@ -71,6 +72,9 @@ def fit(
 
     Returns:
         The Keras model with the weights of the epoch that `kept_row` names.
+
+    Raises:
+        InputError: The training diverged.
     """
     import tensorflow as tf
 
@@ -99,6 +103,11 @@ def fit(
             if watch:
                 watch(epoch, step + 1, steps)
         val_logits = predict_logits(kept, val_pixels)[:, 0]
+        if not np.isfinite(val_logits).all():
+            raise InputError(
+                f"the training diverged in epoch {epoch + 1} (logits are no numbers); lower fit.learning_rate, now "
+                f"{asked.learning_rate}, or lengthen fit.warmup_epochs"
+            )
         threshold = threshold_at_sensitivity(val_logits, val_positive, config.operate.target_sensitivity)
         found = figures(val_logits, val_positive, threshold)
         row = EpochRow(

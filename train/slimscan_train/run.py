@@ -6,12 +6,13 @@ data.json              where the data set lay, its naming rule, what could not b
 history.csv            one row an epoch
 model.keras            the float model
 operating_point.json   temperature, bias and threshold, chosen on validation
-scores.csv             one row an image and named shift: split, shift, patient, label, group, logit
+scores.csv             one row an image and named shift: split, shift, patient, label, group, both logits
 report.html            the same for people
 logs/, checkpoint/     TensorBoard's, and what a stopped run resumes from
 """
 
 import csv
+import io
 import json
 import math
 import tomllib
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
@@ -110,12 +112,22 @@ def read_run(folder: Path) -> Run:
         raise InputError(f"the training in {folder} has not ended; go on with: slimscan train DATA --out RUN --resume")
     return Run(
         folder=folder,
-        config=config_from(_parsed(folder / "config.toml", tomllib.loads), where=str(folder / "config.toml")),
+        config=read_config(folder),
         split=read_split(folder / "split.json"),
         data_root=_parsed(folder / "data.json", lambda text: Path(json.loads(text)["root"])),
         teachers=recorded_teachers(folder),
         operating_point=read_operating_point(folder / "operating_point.json"),
     )
+
+
+def read_config(folder: Path) -> TrainConfig:
+    """What was asked of a run, as its `config.toml` says.
+
+    Raises:
+        InputError: The file is absent or damaged.
+    """
+    path = folder / "config.toml"
+    return config_from(_parsed(path, tomllib.loads), where=str(path))
 
 
 def recorded_teachers(folder: Path) -> tuple[Path, ...]:
@@ -174,15 +186,16 @@ def read_operating_point(path: Path) -> OperatingPoint:
 
 def write_operating_point(path: Path, point: OperatingPoint) -> None:
     """Write an `operating_point.json`; its presence says that a run is finished."""
-    path.write_text(json.dumps(asdict(point), indent=1) + "\n")
+    write_atomically(path, (json.dumps(asdict(point), indent=1) + "\n").encode())
 
 
 def write_scores(path: Path, rows: Iterable[ScoreRow]) -> None:
     """Write a `scores.csv`."""
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(ScoreRow)])
-        table.writeheader()
-        table.writerows(asdict(row) for row in rows)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, [field.name for field in fields(ScoreRow)])
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    write_atomically(path, text.getvalue().encode())
 
 
 def read_scores(path: Path) -> list[ScoreRow]:
@@ -192,19 +205,19 @@ def read_scores(path: Path) -> list[ScoreRow]:
         InputError: The file is absent or has other columns.
     """
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 from_mapping(
                     ScoreRow, {k: float(v) if k.endswith("logit") else v for k, v in row.items()}, where=str(path)
                 )
                 for row in csv.DictReader(file)
             ]
-    except (OSError, KeyError, ValueError) as exc:
+    except (OSError, KeyError, ValueError, TypeError) as exc:  # a row that was cut off lacks its last values
         raise InputError(f"{path} cannot be read as scores ({exc})") from exc
 
 
 def _parsed(path: Path, parse: Callable[[str], ParsedT]) -> ParsedT:
     try:
-        return parse(path.read_text())
-    except (OSError, ValueError, TypeError, KeyError) as exc:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
         raise InputError(f"{path} is absent or damaged ({exc}); put it back, or train anew") from exc

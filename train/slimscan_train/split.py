@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import InputError
 from slimscan_edge.records import from_mapping
 from slimscan_train.dataset import Dataset, LabelledImage
@@ -120,12 +121,17 @@ def make_split(dataset: Dataset, config: SplitConfig) -> Split:
     random draw.
 
     Raises:
-        InputError: A split ends up without images of both classes, or the data set itself puts one patient
-            in two splits.
+        InputError: A split ends up without images of both classes, the data set itself puts one patient in two
+            splits or names the `val` that folds are to draw, or a series that is to be held out is not in it.
     """
     families = _families(dataset.images)
     chosen: dict[str, str] = {}
     given = {image.split for image in dataset.images}
+    if config.folds and "val" in given:
+        raise InputError("the data set names its own val, which every fold would share; give a CSV without splits")
+    series_found = {image.series for image in dataset.images}
+    if absent := sorted(set(config.shift_series) - series_found):
+        raise InputError(f"no series {absent[0]!r} to hold out; the data set has {', '.join(sorted(series_found))}")
     for family, members in families.items():
         named = {image.split for image in members}
         if len(named) > 1:
@@ -164,19 +170,19 @@ def write_split(path: Path, split: Split) -> None:
         "naming": split.naming,
         "images": [asdict(image) for image in split.images],
     }
-    path.write_text(json.dumps(table, indent=0) + "\n")
+    write_atomically(path, (json.dumps(table, indent=0) + "\n").encode())
 
 
 def read_split(path: Path) -> Split:
     """Read a `split.json`.
 
     Raises:
-        InputError: It is absent, not JSON, or of another schema version.
+        InputError: It is absent, not JSON, of another schema version, or does not hold what it should.
     """
     table = _read_table(path)
     try:
         return Split(labels=tuple(table["labels"]), naming=table["naming"], images=_read_images(path, table))
-    except ValueError as exc:
+    except (TypeError, ValueError) as exc:
         raise InputError(f"{path}: {exc}") from exc
 
 
@@ -220,6 +226,8 @@ def _read_table(path: Path) -> dict[str, Any]:
 
 
 def _read_images(path: Path, table: dict[str, Any]) -> tuple[LabelledImage, ...]:
+    if not isinstance(table["images"], list):
+        raise InputError(f"{path}: images is {table['images']!r:.40}, expected a list")
     return tuple(from_mapping(LabelledImage, row, where=str(path)) for row in table["images"])
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.augment import larger
@@ -86,12 +87,11 @@ def start_run(
         Who trains and who judges.
 
     Raises:
-        InputError: The folder is not empty, the split does not fit, a teacher is no finished run, the weights are not
-            those of the recipe's network, or too many images cannot be read.
+        InputError: The folder is none or not empty, the split does not fit, a teacher is no finished run, the weights
+            are not those of the recipe's network, or too many images cannot be read.
         MachineError: The recipe's network starts from ImageNet weights, and they are not to be had.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty; give another folder, or go on with --resume")
+    _require_empty(folder)
     _require_weights(config, weights)
     if teachers:
         split = reuse_split(teaching_split([read_run(teacher) for teacher in teachers]), dataset)
@@ -106,7 +106,6 @@ def start_run(
         replace(image, split=UNREADABLE) if str(dataset.file(image)) in reasons else image for image in split.images
     )
     split = replace(split, images=images)
-    folder.mkdir(parents=True, exist_ok=True)
     _write_data(
         folder,
         dataset.root,
@@ -242,6 +241,15 @@ def score_rows(
     return rows
 
 
+def _require_empty(folder: Path) -> None:
+    try:
+        holds = folder.exists() and next(folder.iterdir(), None)
+    except OSError as exc:
+        raise InputError(f"{folder} is no folder for a run ({exc.strerror}); give a new or an empty one") from exc
+    if holds:
+        raise InputError(f"{folder} is not empty; give another folder, or go on with --resume")
+
+
 def _require_weights(config: TrainConfig, weights: Path | None) -> None:
     """Load the ImageNet weights that a training will start from once, so that it fails before it begins."""
     asked, spec = config.model, config.preprocess
@@ -259,7 +267,7 @@ def _write_data(folder: Path, root: Path, **facts: Any) -> None:
     """Say in `data.json` where the data set lies, and what else is known of it; what stands there stays."""
     file = folder / "data.json"
     table = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**table, "root": str(root.resolve()), **facts}, indent=1) + "\n")
+    write_atomically(file, (json.dumps({**table, "root": str(root.resolve()), **facts}, indent=1) + "\n").encode())
 
 
 def _rows(images: Sequence[LabelledImage], logits: NDArray[np.float64], shift: str) -> list[ScoreRow]:

@@ -2,20 +2,19 @@
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slimscan_edge.errors import EXIT_DONE, InputError
-from slimscan_train.config import DEFAULT_RECIPE, config_from, read_recipe, recipes
+from slimscan_train.config import DEFAULT_RECIPE, read_recipe, recipes
 from slimscan_train.dataset import Dataset, read_dataset
 from slimscan_train.evaluation import evaluate, mean_and_spread
 from slimscan_train.fit import EpochRow
 from slimscan_train.naming import RULES
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.report import write_report
-from slimscan_train.run import Run, read_run
+from slimscan_train.run import Run, read_config, read_run
 from slimscan_train.split import read_split, reuse_split
 from slimscan_train.training import Progress, start_run, train_run
 
@@ -31,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe")
     parser.add_argument("--epochs", type=int, help="short for --set fit.epochs=N")
     parser.add_argument("--seed", type=int, help="short for --set fit.seed=N (the split has its own: split.seed)")
-    parser.add_argument("--folds", type=int, metavar="N", help="N runs, RUN/fold-0 and so on, each patient once in val")
+    parser.add_argument(
+        "--folds", type=int, metavar="N", help="N runs, RUN/fold-0 and so on: who is not in val_shift is in val once"
+    )
     parser.add_argument(
         "--teacher",
         type=Path,
@@ -59,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = read_dataset(arguments.data, naming=arguments.naming, positive=arguments.positive)
     _note(f"{arguments.data}: {dataset.describe()}")
     folders = _folders(arguments.out, arguments.folds)
-    if arguments.teacher and (arguments.split or arguments.folds):
-        raise InputError("--teacher brings its own split; leave out --split and --folds")
+    _refuse_two_splits(arguments)
     if arguments.resume:
         _refuse_changes(arguments, folders)
     else:
@@ -77,10 +77,19 @@ def run(arguments: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
+def _refuse_two_splits(arguments: argparse.Namespace) -> None:
+    splits = {"--teacher": arguments.teacher, "--split": arguments.split, "--folds": arguments.folds is not None}
+    given = [name for name, asked in splits.items() if asked]
+    if given[1:]:
+        raise InputError(f"{given[0]} brings its own split; leave out {' and '.join(given[1:])}")
+
+
 def _folders(out: Path, folds: int | None) -> dict[Path, tuple[str, ...]]:
     """Each run's folder and the changes that it makes to the recipe."""
     if folds is None:
         return {out: ()}
+    if folds < 2:
+        raise InputError(f"--folds is {folds}, expected 2 or more")
     return {out / f"fold-{fold}": (f"split.folds={folds}", f"split.fold={fold}") for fold in range(folds)}
 
 
@@ -108,29 +117,36 @@ def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str
         raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")
     absent = [folder for folder in folders if not (folder / "config.toml").exists()]
     if absent:
-        raise InputError(f"{absent[0]} holds no run to resume; leave out --resume to start one")
-    if all(_is_finished(folder) for folder in folders):
+        raise InputError(f"{absent[0]} holds no run to resume; to start one, give a new folder and leave out --resume")
+    if all(_is_reported(folder) for folder in folders):
         raise InputError(f"the run in {arguments.out} is finished; see {next(iter(folders)) / 'report.html'}")
 
 
 def _finish(dataset: Dataset, folder: Path) -> Run:
-    """Train what is not trained yet in a started run, and report."""
-    if _is_finished(folder):
+    """Train what is not trained yet in a started run, and report what is not reported yet."""
+    if _is_reported(folder):
         return read_run(folder)
-    asked = folder / "config.toml"
-    config = config_from(tomllib.loads(asked.read_text()), where=str(asked))
-    split = reuse_split(read_split(folder / "split.json"), dataset)
-    _note(f"{folder}: {split.describe()}")
-    with _progress(config.fit.epochs) as progress:
-        finished = train_run(folder, config, split, dataset.root, progress)
+    finished = read_run(folder) if _is_trained(folder) else _train(dataset, folder)
     report = write_report(finished)
     print(_summary(finished))
     print(f"report: {report}")
     return finished
 
 
-def _is_finished(folder: Path) -> bool:
+def _train(dataset: Dataset, folder: Path) -> Run:
+    config = read_config(folder)
+    split = reuse_split(read_split(folder / "split.json"), dataset)
+    _note(f"{folder}: {split.describe()}")
+    with _progress(config.fit.epochs) as progress:
+        return train_run(folder, config, split, dataset.root, progress)
+
+
+def _is_trained(folder: Path) -> bool:
     return (folder / "operating_point.json").exists()
+
+
+def _is_reported(folder: Path) -> bool:
+    return _is_trained(folder) and (folder / "report.html").exists()
 
 
 def _resuming(arguments: argparse.Namespace) -> list[str]:

@@ -55,9 +55,9 @@ reference: .venv/.project ## train and export the reference bundle again: make r
 	@test -d "$(DATA)" || { echo "make: say where the X-rays lie: make reference DATA=folder" >&2; exit 2; }
 	@$(BIN)/slimscan train "$(DATA)" --recipe teacher --out runs/teacher
 	@$(BIN)/slimscan train "$(DATA)" --recipe pneumonia --teacher runs/teacher --out runs/pneumonia
-	@$(BIN)/slimscan export runs/pneumonia --out runs/pneumonia-0.6.0.slimscan
+	@$(BIN)/slimscan export runs/pneumonia --out runs/pneumonia-0.7.0.slimscan
 	@rm -f edge_runtime/slimscan_edge/reference/*.slimscan
-	@cp runs/pneumonia-0.6.0.slimscan edge_runtime/slimscan_edge/reference/
+	@cp runs/pneumonia-0.7.0.slimscan edge_runtime/slimscan_edge/reference/
 
 lock: .venv/.locked ## resolve requirements/ again; pins that still fit stay
 	@$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra all --group dev -o requirements/workstation.txt

@@ -24,7 +24,7 @@ from slimscan_edge.interpreter import Interpreter
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_export.convert import output_roles
 from slimscan_export.guarding import fit_guard, guard_json
-from slimscan_export.provenance import INTENDED_USE, tool_versions, training_data
+from slimscan_export.provenance import intended_use, tool_versions, training_data
 from slimscan_export.summary import SetSummary
 from slimscan_train.phantom import Subtype, draw_phantom
 from slimscan_train.report import render
@@ -85,7 +85,7 @@ def make_bundle(
         verdict=verdict,
         gates=gates,
         training_data=training_data(run),
-        intended_use=INTENDED_USE,
+        intended_use=intended_use(run),
         tools=tool_versions(),
     )
     members = {MODEL: model, CARD: _card(manifest, sets, shifts).encode(), **_golden_images()}

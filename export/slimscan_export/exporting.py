@@ -23,7 +23,7 @@ from slimscan_export.gates import in_short
 from slimscan_export.judging import CHOOSING_SPLIT, Export, ExportConfig, judge, recorded_scores
 from slimscan_export.ladder import Ladder
 from slimscan_export.micro import MicroCheck, arena_bytes, check_micro
-from slimscan_export.provenance import INTENDED_USE, tool_versions, training_data
+from slimscan_export.provenance import intended_use, tool_versions, training_data
 from slimscan_export.repair import Repair, repair
 from slimscan_export.report import write_report
 from slimscan_export.summary import compare_sets, compare_shifts, logit_spec
@@ -226,7 +226,7 @@ def _table(run: Run, export: Export) -> dict[str, Any]:
         "calibration": dataclasses.asdict(export.calibration) if export.calibration else None,
         "preprocess": dataclasses.asdict(run.config.preprocess),
         "training_data": training_data(run),
-        "intended_use": INTENDED_USE,
+        "intended_use": intended_use(run),
         "tools": tool_versions(),
         "size_bytes": {precision: len(model) for precision, model in export.variants.items()},
         "zeros": export.zeros,

@@ -17,7 +17,7 @@ from slimscan_edge import __version__
 from slimscan_edge.errors import InputError, InterpreterError, MissingExtraError
 from slimscan_edge.interpreter import Interpreter
 from slimscan_export.convert import output_roles
-from slimscan_export.provenance import INTENDED_USE, training_data
+from slimscan_export.provenance import intended_use, training_data
 from slimscan_train.model import PIXEL_CENTRE, PIXEL_SCALE
 from slimscan_train.run import Run
 
@@ -100,7 +100,7 @@ def run_properties(run: Run) -> dict[str, str]:
         "preprocess": json.dumps(dataclasses.asdict(run.config.preprocess)),
         "operating_point": json.dumps(dataclasses.asdict(run.operating_point)),
         "training_data": json.dumps(training_data(run)),
-        "intended_use": INTENDED_USE,
+        "intended_use": intended_use(run),
     }
 
 

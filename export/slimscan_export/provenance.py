@@ -5,11 +5,6 @@ from importlib.metadata import version
 from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
 from slimscan_train.run import Run
 
-INTENDED_USE = (
-    "Research and education: a second look at frontal chest X-rays of children, by people trained to read them. "
-    "Not for diagnosis, not for adults, not for other views or devices than those it was validated on. "
-    + NOT_A_MEDICAL_DEVICE
-)
 LIMITS = (
     "The figures hold for images like those described under Data. Another clinic's machines, ages or diseases may give "
     "others: score your own labelled images before relying on any of them.",
@@ -34,6 +29,16 @@ _UNDECLARED = {
     "licence": "not declared",
 }
 _TOOLS = ("slimscan", "tensorflow", "tf-keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy", "pillow")
+
+
+def intended_use(run: Run) -> str:
+    """What a run's model is for, and what it is not, as far as the naming of its images tells whom they show."""
+    of = "frontal chest X-rays of children" if run.split.naming == "kermany" else "X-rays like those it was trained on"
+    not_of = "not for adults, " if run.split.naming == "kermany" else ""
+    return (
+        f"Research and education: a second look at {of}, by people trained to read them. Not for diagnosis, {not_of}"
+        f"not for other views or devices than those it was validated on. {NOT_A_MEDICAL_DEVICE}"
+    )
 
 
 def training_data(run: Run) -> dict[str, str]:

@@ -15,7 +15,7 @@ from slimscan_export.diagnosis import LOW_SQNR_DB
 from slimscan_export.ladder import LEAST_GAIN, PICK_RULE, Ladder
 from slimscan_export.micro import MicroCheck
 from slimscan_export.plots import ladder_plots, logit_scatter
-from slimscan_export.provenance import INTENDED_USE, LIMITS, tool_versions, training_data
+from slimscan_export.provenance import LIMITS, intended_use, tool_versions, training_data
 from slimscan_export.summary import Case, ExportSummary, split_pair, summarise
 from slimscan_train.plots import Reliability, reliability_diagram
 from slimscan_train.reliability import BINS
@@ -81,7 +81,7 @@ def write_report(
         evidence_scale=evidence_scale,
         bins=BINS,
         training_data=training_data(run),
-        intended_use=INTENDED_USE,
+        intended_use=intended_use(run),
         limits=LIMITS,
         tools=tool_versions(),
         ladder=ladder,

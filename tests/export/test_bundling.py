@@ -83,12 +83,15 @@ def test_the_card_says_what_the_model_is_not_and_escapes(exported):
     assert "http" not in card  # self-contained: nothing is fetched
 
 
-def test_training_data_is_attributed_only_where_it_is_known(exported):
-    known = bundled(exported).manifest.training_data
-    assert "Kermany" in known["attribution"]
-    assert known["split"] == exported.run.split.describe()
-    own = bundled(exported, split=dataclasses.replace(exported.run.split, naming="generic")).manifest.training_data
-    assert (own["attribution"], own["licence"]) == ("not declared", "not declared")
+def test_training_data_and_use_are_told_only_where_they_are_known(exported):
+    known = bundled(exported).manifest
+    assert "Kermany" in known.training_data["attribution"]
+    assert known.training_data["split"] == exported.run.split.describe()
+    assert "chest X-rays of children" in known.intended_use
+    own = bundled(exported, split=dataclasses.replace(exported.run.split, naming="generic")).manifest
+    assert (own.training_data["attribution"], own.training_data["licence"]) == ("not declared", "not declared")
+    assert "children" not in own.intended_use
+    assert "Not a medical device" in own.intended_use
 
 
 def test_a_bundle_parses_from_its_bytes_alone(exported, tmp_path):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slimscan_edge.errors import InputError
+from slimscan_export.keras_graph import sources_of
 from slimscan_export.macs import keras_macs
 from slimscan_train.model import normalise_pixels
 
@@ -87,7 +88,7 @@ def find_streams(model: Any) -> tuple[Stream, ...]:
         return name
 
     for layer in model.layers:
-        kind, sources = type(layer).__name__, _sources(layer)
+        kind, sources = type(layer).__name__, sources_of(layer)
         home[layer.name] = layer.name
         if getattr(layer, "depth_multiplier", 1) != 1 or getattr(layer, "groups", 1) != 1:
             raise InputError(f"layer {layer.name} works on groups of channels; {_LEAVE_OUT}")
@@ -112,14 +113,6 @@ def find_streams(model: Any) -> tuple[Stream, ...]:
         )
         for name, layers in members.items()
     )
-
-
-def _sources(layer: Any) -> list[str]:
-    """Names of the layers that a layer takes in."""
-    if type(layer).__name__ == "InputLayer":
-        return []
-    tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-    return [tensor.node.layer.name for tensor in tensors]
 
 
 def channel_importance(

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_export.keras_graph import sources_of
 from slimscan_train.model import normalise_pixels
 
 HEADROOM = 0.75
@@ -117,7 +118,7 @@ def find_groups(model: Any) -> tuple[Group, ...]:
     ends = {tensor.node.layer.name for tensor in (*model.inputs, *model.outputs)}
     for layer in model.layers:
         home[layer.name] = layer.name
-        sources = _sources(layer)
+        sources = sources_of(layer)
         if type(layer).__name__ in _KERNELS:
             reads[layer.name] = sources[0]
         else:
@@ -141,13 +142,6 @@ def find_groups(model: Any) -> tuple[Group, ...]:
     return tuple(group for group in groups if group.makers and group.readers)
 
 
-def _sources(layer: Any) -> list[str]:
-    if type(layer).__name__ == "InputLayer":
-        return []
-    tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-    return [tensor.node.layer.name for tensor in tensors]
-
-
 def _can_be_scaled(layer: Any, model: Any) -> bool:
     """Whether what a layer makes or passes on may be scaled by channel, so that what comes after can undo it."""
     kind = type(layer).__name__
@@ -157,7 +151,7 @@ def _can_be_scaled(layer: Any, model: Any) -> bool:
     if kind == "ReLU":
         return float(layer.threshold) == 0.0
     if kind == "BatchNormalization":  # its own gain and offset are scaled, so it must be all that reads its kernel
-        (source,) = _sources(layer)
+        (source,) = sources_of(layer)
         maker = model.get_layer(source)
         alone = len(maker.outbound_nodes) == 1
         return type(maker).__name__ in _KERNELS and alone and bool(layer.scale and layer.center)

@@ -1,4 +1,4 @@
-"""FLOAT INT8 JOB, image paths on standard input: ONNX Runtime's own static quantisation of an ONNX twin.
+"""FLOAT INT8 JOB, a JSON list of image paths on standard input: ONNX Runtime's own static quantisation of an ONNX twin.
 
 As in https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html: pre-process, then QDQ with int8
 activations and weights, one scale a channel, calibrated by least and greatest.
@@ -40,7 +40,7 @@ quant_pre_process(str(given), str(prepared))
 quantize_static(
     str(prepared),
     str(wanted),
-    Images(sys.stdin.read().splitlines(), job),
+    Images(json.load(sys.stdin), job),
     quant_format=QuantFormat.QDQ,
     activation_type=QuantType.QInt8,
     weight_type=QuantType.QInt8,

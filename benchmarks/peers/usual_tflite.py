@@ -32,7 +32,7 @@ class UsualTflite:
             step: Called after preparing and after invoking.
         """
         scale, zero_point = self._input["quantization"]
-        normalised = pixels / 127.5 - 1.0  # the model's real input is -1 to 1
+        normalised = (pixels - 128.0) / 127.5  # as the model was trained
         quantised = np.clip(np.round(normalised / scale + zero_point), 0, 255).astype(self._input["dtype"])
         step("prepare")
         self._interpreter.set_tensor(self._input["index"], quantised[np.newaxis])

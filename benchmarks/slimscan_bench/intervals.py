@@ -74,15 +74,6 @@ def clopper_pearson_upper(k: float, n: float, confidence: float = 0.95) -> float
     return _proportion_interval(k, n, confidence, "beta", tails=1).high
 
 
-def clopper_pearson_lower(k: float, n: float, confidence: float = 0.95) -> float:
-    """Exact one-sided lower bound of a proportion; with no failure `(1 - confidence)**(1/n)`.
-
-    Raises:
-        InputError: As for `clopper_pearson`.
-    """
-    return _proportion_interval(k, n, confidence, "beta", tails=1).low
-
-
 def wilson(k: float, n: float, confidence: float = 0.95) -> Interval:
     """Score interval of a proportion, without continuity correction (Wilson 1927, JASA 22:209).
 

@@ -230,11 +230,6 @@ class PairedScores:
         return _pick(self.reference.images, self._lost & ~self.reference.positive)
 
     @property
-    def patients_with_new_misses(self) -> tuple[str, ...]:
-        """Patients of `new_misses`, each once, sorted: independent where the images are not."""
-        return tuple(sorted(set(_pick(self.reference.patients, self._lost & self.reference.positive))))
-
-    @property
     def positive_patients(self) -> tuple[str, ...]:
         """Patients with a positive image, each once, sorted."""
         return tuple(sorted(set(_pick(self.reference.patients, self.reference.positive))))

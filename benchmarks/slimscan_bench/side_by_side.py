@@ -102,7 +102,7 @@ def p50_ratio(
     Raises:
         InputError: An image was not measured in every round.
     """
-    ours, other = (_table(samples, name, images, clock) for name in (None, way))
+    ours, other = (times_ms(samples, name, images=images, clock=clock) for name in (None, way))
     return paired_ratio(ours, other, processes=processes)
 
 
@@ -115,8 +115,14 @@ def paired_ratio(ours: NDArray[np.float64], other: NDArray[np.float64], *, proce
     )
 
 
-def _table(samples: Sequence[Sample], way: str | None, images: Sequence[int], clock: Clock) -> NDArray[np.float64]:
-    """Milliseconds `[rounds, images]` of ours (None) or another way."""
+def times_ms(
+    samples: Sequence[Sample], way: str | None, *, images: Sequence[int], clock: Clock = "wall"
+) -> NDArray[np.float64]:
+    """Milliseconds `[rounds, images]` of ours (None) or another way.
+
+    Raises:
+        InputError: An image was not measured in every round.
+    """
     wanted = {image: column for column, image in enumerate(images)}
     table = np.full((1 + max(sample.round for sample in samples), len(wanted)), np.nan)
     for sample in samples:

@@ -240,7 +240,10 @@ class _Process(Generic[_Way]):
 
     def ask(self, question: Callable[[_Way], float]) -> float:
         """The answer of the way of training to one of its methods."""
-        self._pipe.send(question)
+        try:
+            self._pipe.send(question)
+        except OSError as exc:
+            raise self._ended() from exc
         return float(self._receive())
 
     @property
@@ -250,12 +253,15 @@ class _Process(Generic[_Way]):
     def _receive(self) -> Any:
         try:
             return self._pipe.recv()
-        except EOFError as exc:
-            self._process.join()
-            raise MachineError(
-                f"the process that trains ended with exit code {self._process.exitcode}; "
-                "see what it said, or free memory (-9: the system stopped it)"
-            ) from exc
+        except (EOFError, OSError) as exc:
+            raise self._ended() from exc
+
+    def _ended(self) -> MachineError:
+        self._process.join()
+        return MachineError(
+            f"the process that trains ended with exit code {self._process.exitcode}; "
+            "see what it said, or free memory (-9: the system stopped it)"
+        )
 
 
 def _answer(pipe: "Connection[Any, Any]", build: Callable[..., _Way], *arguments: object) -> None:

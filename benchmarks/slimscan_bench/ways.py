@@ -34,7 +34,7 @@ def plain(classifier: Classifier) -> Way:
             low, high = np.percentile(levels, PERCENTILES)
             if high > low:
                 levels = np.clip((levels - low) / (high - low) * 255.0, 0.0, 255.0)
-        normalised = levels / 127.5 - 1.0  # the model's real input is -1 to 1
+        normalised = (levels - 128.0) / 127.5  # as slimscan_train.model says
         quantised = np.clip(np.round(normalised / pixels.scale + pixels.zero_point), 0, 255).astype(np.uint8)
         return _probability(classifier, quantised)
 

@@ -2,7 +2,7 @@
 
 Example:
     >>> from slimscan_edge import Classifier
-    >>> classifier = Classifier.load("pneumonia-0.6.0.slimscan")
+    >>> classifier = Classifier.load("pneumonia-0.7.0.slimscan")
     >>> finding = classifier.predict("xray.jpeg")
     >>> print(finding.decision, finding.probability)
 """
@@ -56,7 +56,8 @@ class Finding:
         bundle_id: `NAME-VERSION` of the bundle that answered.
         timings: Where the time went.
         subtype: The likelier subtype when the label is positive and the bundle tells subtypes apart; empty otherwise.
-        subtype_probability: Of `subtype` given a positive case, 0.5 to 1; NaN when there is none. It is not calibrated.
+        subtype_probability: Of `subtype` given a positive case, 0.5 to 1, calibrated at training where validation held
+            enough cases of both; NaN when there is none.
         reason: Why the image was rejected; empty otherwise.
     """
 

@@ -5,6 +5,7 @@ A command is a module with two functions: `add_arguments(parser)` and `run(argum
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")  # a file's name may be of any bytes
             return _answer(words)
         finally:
             sys.stdout.flush()  # here, where it is looked after that nothing can be said there any more

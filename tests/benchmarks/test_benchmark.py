@@ -177,3 +177,22 @@ def test_an_invalid_run_ends_with_its_own_exit_code_whatever_it_found(
         assert main(["bench", "--bundle", str(golden_bundle_path), "--out", str(out), *options]) == 3
         assert "INVALID: the board reports throttled now, after the measurement" in capsys.readouterr().err
         assert json.loads(out.read_text())["summary"]["valid"] is False
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_record_is_kept_where_nothing_can_be_printed(monkeypatch, golden_bundle_path, tmp_path, fill_stdout, options):
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: planted())
+    out = tmp_path / "benchmark.json"
+    fill_stdout()
+    assert main(["bench", "--bundle", str(golden_bundle_path), "--out", str(out), *options]) == 4
+    assert json.loads(out.read_text())["bundle_id"] == "b-1.0.0"
+
+
+def test_a_record_is_printed_where_it_cannot_be_kept(monkeypatch, capsys, golden_bundle_path, tmp_path):
+    monkeypatch.setattr(measuring, "measure", lambda *_, **__: planted())
+    (tmp_path / "taken").write_bytes(b"")
+    out = tmp_path / "taken" / "benchmark.json"
+    assert main(["bench", "--bundle", str(golden_bundle_path), "--out", str(out), "--json"]) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["bundle_id"] == "b-1.0.0"
+    assert "cannot be written" in said.err

@@ -109,6 +109,22 @@ def test_table_goes_to_stdout_and_is_the_same_for_the_same_seed(data, tmp_path, 
     assert "bootstrap of\npatients (seed 3)" in first
 
 
+def test_the_record_is_kept_where_nothing_can_be_printed(data, tmp_path, fill_stdout):
+    out = tmp_path / "out"
+    fill_stdout()
+    assert main(["compare", str(BUNDLE), str(BUNDLE), str(data), "--out", str(out)]) == 4
+    assert json.loads((out / "compare.json").read_text())["flips"] == []
+    assert "changed" in (out / "compare.txt").read_text()
+
+
+def test_a_model_whose_name_is_not_utf8_is_reported_escaped(data, tmp_path, capsys):
+    candidate, out = stricter(tmp_path / "m\udcf6.slimscan"), tmp_path / "out"
+    assert main(["compare", str(BUNDLE), str(candidate), str(data), "--out", str(out)]) == 0
+    assert r"m\udcf6.slimscan" in capsys.readouterr().out
+    assert r"m\udcf6.slimscan" in (out / "compare.txt").read_text()
+    assert json.loads((out / "compare.json").read_text())["candidate"]["name"].endswith("m\udcf6.slimscan")
+
+
 def test_a_bare_tflite_borrows_and_says_so(data, tmp_path, capsys):
     bare = tmp_path / "model.tflite"
     bare.write_bytes(read_bundle(BUNDLE).model)

@@ -163,6 +163,16 @@ def test_command_writes_every_raw_value(pictures, tmp_path, capsys):
     assert record["environment"]["python"] == read_environment(interpreter="").python
 
 
+def test_an_image_whose_name_is_not_utf8_is_measured_and_named_escaped(tmp_path, capsys):
+    out, image = tmp_path / "benchmark.json", tmp_path / "r\udcf6ntgen.png"
+    with image.open("wb") as file:
+        Image.new("L", (40, 40), 30).save(file, "PNG")
+    options = ["--processes", "1", "--repeats", "1", "--warmup", "0", "--cold-starts", "0", "--out", str(out)]
+    assert main(["bench", str(image), "--bundle", str(BUNDLE), *options]) == 0
+    assert r"r\udcf6ntgen.png, 40x40 L" in capsys.readouterr().out
+    assert json.loads(out.read_text())["images"][0]["name"] == image.name
+
+
 def test_of_many_images_the_slowest_are_named_and_the_rest_counted(tmp_path, capsys):
     for index in range(7):
         Image.new("L", (40, 40), 30 * index).save(tmp_path / f"x{index}.png")

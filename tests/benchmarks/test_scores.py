@@ -51,7 +51,6 @@ def test_new_errors_and_flips_are_named():
     pair = paired()
     assert pair.new_misses == ("image1.jpeg",)
     assert pair.new_false_alarms == ("image4.jpeg",)
-    assert pair.patients_with_new_misses == ("a",)
     assert pair.positive_patients == ("a", "b")
     assert [(f.image, f.positive, f.reference_positive) for f in pair.flips] == [
         ("image1.jpeg", True, True),

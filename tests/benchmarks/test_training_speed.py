@@ -97,6 +97,14 @@ def test_a_process_that_ends_is_an_error():
         pass
 
 
+def test_a_process_that_ended_before_it_is_asked_is_an_error():
+    with training_speed._Process(dict) as process:
+        process._process.kill()
+        process._process.join()
+        with pytest.raises(MachineError, match="exit code -9"):
+            process.ask(len)
+
+
 def test_both_ways_are_given_the_same_pictures(tmp_path):
     data = drawn_set(read_recipe("demo", (*TINY, "model.outputs=2")), steps=3)
     spec = larger(PreprocessSpec(height=32, width=32), AugmentConfig())

@@ -46,6 +46,16 @@ def test_the_usual_way_says_what_ours_says(with_spec, gradient, fit, intensity):
     assert plain(classifier)(gradient) == pytest.approx(classifier.predict(gradient).probability, abs=two_steps)
 
 
+def test_pixels_that_need_no_resizing_enter_the_network_of_the_usual_way_untouched(with_spec, tmp_path, monkeypatch):
+    levels = np.arange(1024).reshape(32, 32).astype(np.uint8)  # every level four times, in the input's size
+    Image.fromarray(levels).save(tmp_path / "levels.png")
+    classifier, seen = with_spec(intensity="none"), []
+    invoke = classifier.interpreter.invoke
+    monkeypatch.setattr(classifier.interpreter, "invoke", lambda pixels: seen.append(pixels) or invoke(pixels))
+    plain(classifier)(tmp_path / "levels.png")
+    assert (seen[0] == levels[np.newaxis, :, :, np.newaxis]).all()
+
+
 def test_the_floor_says_what_ours_says_where_no_intensity_is_normalised(with_spec, gradient):
     classifier = with_spec(intensity="none", jpeg_oversample=2)
     assert floor(classifier)(gradient) == pytest.approx(classifier.predict(gradient).probability, abs=1e-6)

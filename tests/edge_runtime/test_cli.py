@@ -1,4 +1,4 @@
-import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -51,8 +51,6 @@ def test_the_library_loads_no_training_package(golden_bundle_path):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_documents_its_help(name, capsys):
     command = COMMANDS[name]
-    if importlib.util.find_spec(command.module) is None:
-        pytest.skip(f"{command.module} is not written yet")
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
     said = capsys.readouterr().out
@@ -96,6 +94,14 @@ def command(tmp_path, monkeypatch):
 
     yield made
     sys.modules.pop("trial_command", None)
+
+
+def test_a_name_that_is_not_utf8_is_printed_escaped(command, monkeypatch):
+    command("def add_arguments(parser): pass\ndef run(arguments):\n    print('r\\udcf6ntgen.jpeg')\n    return 0")
+    strict = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", strict)
+    assert main(["trial"]) == 0
+    assert strict.buffer.getvalue() == b"r\\udcf6ntgen.jpeg\n"
 
 
 def test_a_missing_extra_says_what_to_run(command, capsys):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimscan_bench.commands import bench_compare, bench_remote
-from slimscan_bench.commands.rounds import counted, whole_number
-from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
+from slimscan_bench.commands.rounds import counted
+from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier, whole_number
 from slimscan_edge.errors import (
     EXIT_DONE,
     EXIT_GATE_FAILED,
@@ -117,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print a table or a JSON line, and write the record if a file is given.
+    """Measure, write the record if a file is given, and print a table or a JSON line.
 
     Returns:
         Of a comparison, 1 when slower and 3 when that cannot be told. Of a measurement, 3 when it is invalid, whatever
@@ -152,10 +152,12 @@ def _report(record: _Record, arguments: argparse.Namespace) -> None:
     from slimscan_edge.atomic import write_atomically
 
     table = record.to_table()
-    print(json.dumps(table) if arguments.json else "\n".join(record.to_lines()))
-    if arguments.out:
-        write_atomically(arguments.out, (json.dumps(table, indent=1) + "\n").encode())
-        print(f"record: {arguments.out}", file=sys.stderr)
+    try:  # written before it is printed: nobody may be reading, and minutes of measuring would be lost
+        if arguments.out:
+            write_atomically(arguments.out, (json.dumps(table, indent=1) + "\n").encode())
+            print(f"record: {arguments.out}", file=sys.stderr)
+    finally:
+        print(json.dumps(table) if arguments.json else "\n".join(record.to_lines()))
 
 
 def _checked(bounds: "Sequence[Held]") -> int:

@@ -17,6 +17,7 @@ _RECORD = ".json"
 _NOT_HERE = (
     *("training", "check", "scaling", "operators", "instructions", "against"),
     *("processes", "cold_starts", "allow_failed"),
+    *("recipe", "set", "steps", "remote_program", "ssh"),
 )
 _NOT_OF_RECORDS = ("images", "bundle", "threads", "repeats", "warmup", "pairs")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _COUNTS = ("threads", "processes", "repeats", "warmup", "cold_starts")
 _SWITCHES = ("check", "scaling", "operators", "instructions", "allow_failed")
-_NOT_THERE = ("compare", "training", "pairs", "clock", "across_environments")
+_NOT_THERE = ("compare", "training", "pairs", "clock", "across_environments", "recipe", "set", "steps")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from slimscan_bench.compare import SplitChoice, choose_images, compare, summarise, to_lines, to_table
 from slimscan_bench.models import read_models
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Score, print the table or the JSON line, and write both if a folder is given."""
+    """Score, write the table and the record if a folder is given, and print one of them."""
     if arguments.seed < 0:
         raise InputError(f"--seed is {arguments.seed}, expected 0 or more")
     models = read_models(arguments.reference, arguments.candidate)
@@ -70,12 +70,18 @@ def run(arguments: argparse.Namespace) -> int:
     _note("computing figures and bootstrap intervals")
     summary = summarise(comparison)
     record, lines = to_table(comparison, summary), "\n".join(to_lines(comparison, summary))
-    print(json.dumps(record) if arguments.json else lines)
-    if arguments.out:
-        write_atomically(arguments.out / "compare.json", (json.dumps(record, indent=1) + "\n").encode())
-        write_atomically(arguments.out / "compare.txt", f"{lines}\n".encode())
-        _note(f"record: {arguments.out / 'compare.json'}")
+    try:  # written before it is printed, which fails where nobody reads
+        if arguments.out:
+            _write(arguments.out, record, lines)
+    finally:
+        print(json.dumps(record) if arguments.json else lines)
     return EXIT_DONE
+
+
+def _write(folder: Path, record: dict[str, Any], lines: str) -> None:
+    write_atomically(folder / "compare.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(folder / "compare.txt", f"{lines}\n".encode(errors="backslashreplace"))
+    _note(f"record: {folder / 'compare.json'}")
 
 
 def _dataset(arguments: argparse.Namespace, models: tuple["Model", "Model"]) -> Dataset:

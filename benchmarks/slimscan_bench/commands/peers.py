@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimscan_bench.commands.rounds import counted, whole_number
-from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
+from slimscan_bench.commands.rounds import counted
+from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier, whole_number
 from slimscan_edge.errors import EXIT_DONE, EXIT_GATE_INCONCLUSIVE, InputError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print the table, and write the record and the report; 3 for an invalid run."""
+    """Measure, write the record and the report, and print the table; 3 for an invalid run."""
     from slimscan_bench.peers.roster import chosen
     from slimscan_bench.peers.table import lines
     from slimscan_bench.report.ladder import read_ladder
@@ -60,10 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
     chosen(arguments.only)  # before the work
     ladder = read_ladder(arguments.ladder) if arguments.ladder else ()
     record = _measure(arguments)
-    print("\n".join(lines(record)))
     content = json.dumps(record.to_table(), separators=(",", ":"))
-    write_atomically(arguments.out / "peers.json", content.encode() + b"\n")
-    write_report(record, arguments.out / "report.html", ladder=ladder)
+    try:  # written before it is printed, which fails where nobody reads
+        write_atomically(arguments.out / "peers.json", content.encode() + b"\n")
+        write_report(record, arguments.out / "report.html", ladder=ladder)
+    finally:
+        print("\n".join(lines(record)))
     print(f"report: {arguments.out / 'report.html'}")
     for reason in record.invalid:
         print(f"slimscan peers: INVALID: {reason}", file=sys.stderr)

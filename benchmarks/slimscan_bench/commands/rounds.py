@@ -1,6 +1,5 @@
-"""What the commands of measurements share: numbers of rounds, and how far they are."""
+"""What the commands of measurements share: how far they are."""
 
-import argparse
 import sys
 from collections.abc import Callable
 
@@ -15,14 +14,3 @@ def counted(what: str, total: int) -> Callable[[int], None]:
             print(f"{total} {what}", file=sys.stderr, flush=True)
 
     return show
-
-
-def whole_number(least: int) -> Callable[[str], int]:
-    """A type of argument: a whole number from the least one on."""
-
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least}")
-        return int(text)
-
-    return parse

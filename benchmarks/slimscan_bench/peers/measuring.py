@@ -282,7 +282,7 @@ def _quantised(python: Path, model: Path, job: Mapping[str, Any], folder: Path, 
     try:
         subprocess.run(
             words,
-            input="\n".join(str(image.absolute()) for image in images),
+            input=json.dumps([str(image.absolute()) for image in images]),
             check=True,
             capture_output=True,
             text=True,

@@ -55,10 +55,10 @@ def write_report(record: PeerComparison | Benchmark, path: Path, *, ladder: Sequ
         ladder: Rows of a compression ladder, for size against accuracy.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: An image of the record was not measured in every round, or the file cannot be written.
     """
     view = view_of_peers(record) if isinstance(record, PeerComparison) else view_of_benchmark(record)
-    write_atomically(path, page(view, ladder).encode())
+    write_atomically(path, page(view, ladder).encode(errors="backslashreplace"))
 
 
 def page(view: View, ladder: Sequence[Rung] = ()) -> str:

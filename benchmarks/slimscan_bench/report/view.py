@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from slimscan_bench.benchmark import Benchmark, ImageFile, machine_text
 from slimscan_bench.bootstrap import Interval
-from slimscan_bench.bounds import Held
+from slimscan_bench.bounds import OTHER_DECISIONS, Held
 from slimscan_bench.environment import Environment
 from slimscan_bench.operators import NetworkProfile
 from slimscan_bench.peers.comparison import PeerComparison, PeerFailure, PeerRun, quantiles
 from slimscan_bench.peers.roster import FLOOR, OURS
 from slimscan_bench.peers.targets import decides_alike, targets, why_missed
 from slimscan_bench.scaling import ThreadFigures, thread_figures
-from slimscan_bench.side_by_side import Ratio, paired_ratio, share_decided_otherwise
+from slimscan_bench.side_by_side import Ratio, paired_ratio, share_decided_otherwise, times_ms
 
 _WAY_TITLES = {"plain": "plain", FLOOR: "floor"}
 
@@ -217,8 +217,12 @@ def _way_of_peer(record: PeerComparison, run: PeerRun) -> Way:
 
 
 def view_of_benchmark(record: Benchmark) -> View:
-    """The page of `slimscan bench`, on a device or here."""
-    ours = _table(record, None)
+    """The page of `slimscan bench`, on a device or here.
+
+    Raises:
+        InputError: An image was not measured in every round.
+    """
+    ours = times_ms(record.samples, None, images=range(len(record.images)))
     starts = record.cold_starts
     return View(
         title=f"{record.bundle_id} on {record.environment.board or record.environment.architecture}",
@@ -266,9 +270,9 @@ def view_of_benchmark(record: Benchmark) -> View:
 
 
 def _other_way(record: Benchmark, name: str, ours: NDArray[np.float64]) -> Way:
-    wall = _table(record, name)
+    wall = times_ms(record.samples, name, images=range(len(record.images)))
     is_floor = name == FLOOR
-    otherwise = round(share_decided_otherwise(record.answers, name) * len(record.answers))
+    otherwise = share_decided_otherwise(record.answers, name)
     return Way(
         name=name,
         title=_WAY_TITLES.get(name, name),
@@ -279,24 +283,14 @@ def _other_way(record: Benchmark, name: str, ours: NDArray[np.float64]) -> Way:
         stages_ms={},
         ratio=paired_ratio(ours, wall, processes=record.processes),
         times_ours=np.asarray(np.median(wall, axis=0) / np.median(ours, axis=0)),
-        same_decisions=len(record.answers) - otherwise,
-        right=True,
+        same_decisions=round((1.0 - otherwise) * len(record.answers)),
+        right=otherwise <= OTHER_DECISIONS.at_most,
         auroc=None,
         auroc_interval=None,
         model_size_bytes=record.model_size_bytes,
         first_answers_ms=tuple(pair.floor.first_answer_ms for pair in record.cold_starts) if is_floor else (),
         peak_memory_mib=record.floor_peak_memory_mib if is_floor else None,
     )
-
-
-def _table(record: Benchmark, way: str | None) -> NDArray[np.float64]:
-    """Milliseconds `[rounds, images]` of ours (None) or another way; rounds and images in the record's order."""
-    rounds = sorted({sample.round for sample in record.samples})
-    table = np.zeros((len(rounds), len(record.images)))
-    for sample in record.samples:
-        taken = sample.taken if way is None else sample.others[way]
-        table[rounds.index(sample.round), sample.image] = taken.wall_ms
-    return table
 
 
 def megapixels(images: Sequence[ImageFile]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ def add_bundle_options(parser: argparse.ArgumentParser) -> None:
     add_bundle_option(parser)
     parser.add_argument(
         "--threads",
-        type=_thread_count,
+        type=whole_number(1),
         metavar="N",
         help="threads for one inference (default: all cores but one, up to four)",
     )
@@ -53,8 +54,12 @@ def load_classifier(arguments: argparse.Namespace) -> "Classifier":
     return classifier
 
 
-def _thread_count(text: str) -> int:
-    count = int(text) if text.isdecimal() else 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 1")
-    return count
+def whole_number(least: int) -> Callable[[str], int]:
+    """A type of argument: a whole number from the least one on."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least}")
+        return int(text)
+
+    return parse

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import sys
 import warnings
 from collections import Counter
@@ -31,6 +32,8 @@ detail), grainy, unlike a frontal chest X-ray, dark or bright. JSON objects hold
 logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits), bundle, bundle_sha256, timings_ms,
 overlay and not_a_medical_device; what an image has not is null.
 """
+_LONGEST_NAME_BYTES = 220
+"""Of an image's name in its overlay's: 255 are usual for a file, and 35 go to hash, suffix and writing atomically."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,9 +117,15 @@ def _findings(
 
 
 def overlay_name(path: Path) -> str:
-    """An overlay's file name: the image's, and a hash of its whole path so that no two folders' images collide."""
+    """An overlay's file name: the image's, and a hash of its whole path so that no two folders' images collide.
+
+    An image's name that is too long is cut: names are unique by the hash.
+    """
     digest = hashlib.sha256(bytes(path.resolve())).hexdigest()
-    return f"{path.name}-{digest[:10]}.png"
+    name = path.name
+    while len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+        name = name[:-1]
+    return f"{name}-{digest[:10]}.png"
 
 
 def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:

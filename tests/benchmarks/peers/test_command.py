@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from slimscan_bench.commands import peers as command
 from slimscan_bench.peers import environments
 from slimscan_bench.peers.environments import environment_python
 from slimscan_bench.peers.measuring import job_of
@@ -38,6 +39,14 @@ def test_one_command_measures_and_writes_record_and_page(
     published = json.dumps(record.to_table())
     assert str(tmp_path) not in published
     assert "--only litert openvino" in record.command
+
+
+def test_record_and_page_are_kept_where_nothing_can_be_printed(monkeypatch, planted, tmp_path, fill_stdout):
+    monkeypatch.setattr(command, "_measure", lambda _: planted())
+    fill_stdout()
+    assert main(["peers", str(tmp_path), "--out", str(tmp_path / "result")]) == 4
+    assert read_any_record(tmp_path / "result" / "peers.json") == planted()
+    assert (tmp_path / "result" / "report.html").exists()
 
 
 def test_an_unknown_peer_is_refused_before_the_work(capsys, tmp_path):

@@ -118,6 +118,15 @@ def test_a_twin_of_another_model_is_refused(measured, level_images, tmp_path):
     assert "another preprocessing" in record.failures[0].reason
 
 
+def test_images_of_any_name_are_given_to_the_quantiser(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "FOLDER", tmp_path)
+    stand_in = "import json, pathlib, sys\npathlib.Path(sys.argv[2]).write_text(json.dumps(json.load(sys.stdin)))"
+    (tmp_path / "onnxruntime_quantise.py").write_text(stand_in)
+    images = [tmp_path / name for name in ("plain.png", "r\udcf6ntgen.png", "two\nlines.png")]
+    told = measuring._quantised(Path(sys.executable), tmp_path / "twin.onnx", {}, tmp_path, images)
+    assert json.loads(told.read_text()) == [str(image) for image in images]
+
+
 def test_a_mobile_twin_of_another_bundle_is_refused(measured, level_images, golden_bundle, tmp_path):
     twin = tmp_path / "twin.tflite"
 

@@ -15,13 +15,14 @@ from slimscan_edge.cli import main
 from slimscan_edge.errors import InputError
 
 LADDER = {
+    "schema_version": 1,
     "rows": [
         {
             "name": "int8",
             "size_bytes": 250_000,
             "answers": [{"split": "val", "auroc": 0.99}, {"split": "val_shift", "auroc": None}],
         }
-    ]
+    ],
 }
 
 
@@ -206,6 +207,31 @@ def test_a_devices_record_becomes_a_page(device_record, tmp_path, capsys):
     assert table["environment"]["kernel"] in page.text
 
 
+def test_a_way_that_decides_otherwise_is_no_measure_on_a_devices_page(device_record, page_of):
+    record = read_any_record(device_record)
+    others = {"positive": "negative", "negative": "positive", "refer": "positive"}
+    answers = tuple(
+        dataclasses.replace(answer, other_decisions={**answer.other_decisions, "plain": others[answer.decision]})
+        for answer in record.answers
+    )
+    assert "the fastest other way" in page_of(record).text
+    page = page_of(dataclasses.replace(record, answers=answers))
+    assert "the fastest other way" not in page.text
+    assert page.table("Way")[2][0] == "2. plain [decides otherwise]"
+
+
+def test_a_record_in_which_a_round_is_not_whole_is_refused(device_record, tmp_path):
+    record = read_any_record(device_record)
+    alone = tuple(dataclasses.replace(sample, others={}) for sample in record.samples)
+    with pytest.raises(InputError, match="not measured in every round"):
+        write_report(dataclasses.replace(record, samples=alone[:-1]), tmp_path / "report.html")
+
+
+def test_a_name_that_is_not_utf8_is_shown_escaped(planted, page_of):
+    page = page_of(dataclasses.replace(planted(), left_out=("r\udcf6ntgen.jpeg",)))
+    assert r"r\udcf6ntgen.jpeg" in page.text
+
+
 def test_a_run_is_published_thinned(planted, tmp_path, capsys):
     source, target = tmp_path / "peers.json", tmp_path / "published.json"
     source.write_text(json.dumps(planted().to_table()))
@@ -239,9 +265,16 @@ def test_what_is_no_record_is_refused(tmp_path, content, words):
         read_any_record(tmp_path / "absent.json")
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"rows": [{"name": "x"}]}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"schema_version": 1, "rows": [{"name": "x"}]}'])
 def test_what_is_no_ladder_is_refused(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"x\.json is no ladder\.json"):
+        read_ladder(path)
+
+
+def test_a_ladder_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({**LADDER, "schema_version": 99}))
+    with pytest.raises(InputError, match=r"x\.json is a ladder of schema version 99, expected 1"):
         read_ladder(path)

@@ -110,6 +110,19 @@ def test_an_overlay_keeps_its_name_from_run_to_run(xrays, monkeypatch):
     assert named.startswith("bright.png-")
 
 
+@pytest.mark.parametrize("letter", ["x", "é", "\udcff"])
+def test_the_longest_names_have_overlays_that_differ(predict, tmp_path, encode, letter):
+    stem = letter * (250 // len(os.fsencode(letter)))
+    images = [tmp_path / f"{stem}{k}.png" for k in range(2)]
+    for image in images:
+        image.write_bytes(encode(np.full((9, 9), 255, np.uint8), "PNG"))
+    code, lines, _ = predict(*images, "--json", "--overlay", tmp_path / "overlays")
+    written = {json.loads(line)["overlay"] for line in lines}
+    assert (code, len(written)) == (0, 2)
+    assert written == {str(path) for path in (tmp_path / "overlays").iterdir()}
+    assert all(Path(path).name.startswith(letter * 100) for path in written)
+
+
 def test_overlays_among_the_images_are_refused_before_anything_is_written(predict, xrays):
     code, lines, notes = predict(xrays, "--overlay", xrays / "overlays")
     assert (code, lines) == (2, [])

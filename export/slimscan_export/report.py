@@ -90,7 +90,7 @@ def write_report(
         least_gain=LEAST_GAIN,
     )
     path = folder / "report.html"
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(errors="backslashreplace"))
     return path
 
 

@@ -65,7 +65,7 @@ def write_report(run: Run) -> Path:
         versions=_versions(),
     )
     path = run.folder / "report.html"
-    write_atomically(path, page.encode())
+    write_atomically(path, page.encode(errors="backslashreplace"))
     write_atomically(run.folder / "report.json", _as_json(summary).encode())
     return path
 

@@ -304,7 +304,7 @@ def test_a_style_that_tells_the_class_comes_with_what_to_do(tmp_path: Path, caps
     assert main(["audit", str(tmp_path)]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "style (sharpness, tone" in line)
     assert line.startswith("note  label shortcut")
-    assert line.endswith("; train with --set fit.balance=style")
+    assert line.endswith("; draw against it (fit.balance, as the default recipe does)")
 
 
 def test_notes_do_not_change_the_exit_code(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

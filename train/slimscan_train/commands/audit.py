@@ -110,7 +110,7 @@ def _shortcut(found: Association, labels: tuple[str, str]) -> str:
         typical = f"{found.negative:.1%} of {labels[0]}, {found.positive:.1%} of {labels[1]}"
     else:
         typical = f"median {found.negative:.4g} in {labels[0]}, {found.positive:.4g} in {labels[1]}"
-    advice = "; train with --set fit.balance=style" if found.name == STYLE else ""
+    advice = "; draw against it (fit.balance, as the default recipe does)" if found.name == STYLE else ""
     return f"{found.name} goes with the class: AUROC {found.auroc:.3f} ({typical}){advice}"
 
 

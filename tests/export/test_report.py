@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def hand_made(tmp_path_factory: pytest.TempPathFactory, golden_bundle: Bundle) -
         data, folder = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("export")
         for index, (_, _, name, *_) in enumerate(rows):
             Image.fromarray(np.full((32, 32), index % 256, np.uint8)).save(data / name)
-        held_out = [labelled(name, group, split) for split, group, name, *_ in rows]
+        held_out = [
+            dataclasses.replace(labelled(name, group, split), sha256=sha256((data / name).read_bytes()).hexdigest())
+            for split, group, name, *_ in rows
+        ]
         split = Split(labels=LABELS, naming="generic", images=(*training_images(), *held_out))
         run = Run(
             folder=data.parent / "some run", config=CONFIG, split=split, data_root=data, operating_point=FLOAT_POINT

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,11 @@ def test_the_worst_errors_are_drawn_with_their_evidence(make_run: Callable[..., 
     rng = np.random.default_rng(0)
     for image in run.split.images:
         Image.fromarray(rng.integers(0, 256, (40, 30), np.uint8)).save(run.data_root / image.path)
+    drawn = tuple(
+        replace(image, sha256=sha256((run.data_root / image.path).read_bytes()).hexdigest())
+        for image in run.split.images
+    )
+    run = replace(run, split=replace(run.split, images=drawn))
     build_model(CONFIG.model, 32, 32).save(run.folder / "model.keras")
 
     page = read_page(write_report(run))

@@ -1,6 +1,5 @@
 """Reading frozen records back from JSON and TOML tables, refusing what they do not know."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -27,15 +26,14 @@ def from_mapping(record_type: type[RecordT], table: Mapping[str, Any], *, where:
     """
     if not isinstance(table, Mapping):
         raise InputError(f"{where}: got {type(table).__name__}, expected a table")
-    fields = {field.name: field for field in dataclasses.fields(record_type)}  # type: ignore[arg-type]
+    hints = _hints(record_type)  # type: ignore[arg-type]
     for key in table:
-        if key not in fields:
+        if key not in hints:
             import difflib  # not at import: nothing but this message needs it
 
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(fields)}"
+            near = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known keys are {', '.join(hints)}"
             raise InputError(f"{where}: unknown key {key!r}{hint}")
-    hints = _hints(record_type)  # type: ignore[arg-type]
     values = {key: _typed(hints[key], value, f"{where}: {key}") for key, value in table.items()}
     try:
         return record_type(**values)

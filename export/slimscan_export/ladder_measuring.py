@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slimscan_bench.environment import read_environment
 from slimscan_bench.macs import tflite_macs, tflite_sparsity
+from slimscan_bench.report.ladder import SCHEMA_VERSION
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.bundle import GateResult, Verdict
 from slimscan_edge.errors import SlimscanError
@@ -149,7 +150,7 @@ def ladder_table(ladder: Ladder) -> dict[str, Any]:
     """What `ladder.json` holds: every row with its observations, and what follows from them."""
     pick = ladder.pick
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "rule": PICK_RULE,
         "pick": pick.name if pick else None,
         "nearest": ladder.nearest.name,

@@ -8,8 +8,8 @@ what the teacher says but where it sees it: one target for each region instead o
 """
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import InputError
 from slimscan_train.augment import REVISION
 from slimscan_train.batches import Batch, TrainingSet
@@ -60,10 +61,9 @@ class Teacher:
             soft = tf.sigmoid(tf.reduce_mean(evidence, axis=(1, 2)))
             yield pixels, (1.0 - self._share) * targets + self._share * soft, weights, evidence
         if known is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}.npy")  # another student may be asking the same
-            np.save(partial, np.stack(answers))
-            partial.replace(file)
+            content = io.BytesIO()
+            np.save(content, np.stack(answers))
+            write_atomically(file, content.getvalue())  # another student may be asking the same
 
     def _answer(self, pixels: Any) -> NDArray[np.float16]:
         """The mean evidence of the teachers, `[B, h, w, K]`; their logits are its mean."""

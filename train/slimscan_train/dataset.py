@@ -226,7 +226,8 @@ def _names(source: Source, rule: NamingRule, depth: int) -> list[ImageName]:
     if odd := sorted(row.path for row, name in named if name is None):
         more = f", nor are {len(odd) - 1:,} more" if odd[1:] else ""
         raise InputError(
-            f"{source.root / odd[0]} is not named by the rule {rule!r}{more}; say --naming generic, or rename it"
+            f"{source.root / odd[0]} is not named by the rule {rule!r}{more}; rename it, or say "
+            "--naming generic, which takes every file for a patient of its own"
         )
     return [name for _, name in named if name is not None]
 

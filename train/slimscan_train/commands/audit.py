@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     split = read_split_images(arguments.split) if arguments.split else ()
     dataset = read_and_tell(arguments.data, reading_asked(arguments))
     observations, unreadable = observe(dataset, _show_progress)
-    found = audit(dataset, observations, (*dataset.unreadable, *unreadable), split)
+    unopened = tuple(replace(bad, path=os.path.relpath(bad.path, dataset.root)) for bad in dataset.unreadable)
+    found = audit(dataset, observations, (*unopened, *unreadable), split)
     code = EXIT_BAD_INPUT if dataset.unreadable else EXIT_DONE
     if arguments.json:
         print(json.dumps(_as_json(dataset, found)))

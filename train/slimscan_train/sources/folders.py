@@ -5,6 +5,7 @@ class (`CLASS/SPLIT/image`), and is known in any case and usual spelling (`Train
 below a class belong to its images; the first of them may be their patients (`CLASS/PATIENT/image`).
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -39,16 +40,22 @@ def read_folder(root: Path) -> Source:
 def patient_depth(rows: Sequence[Row]) -> int:
     """How many of the folders below a class name a patient; 0 where they name none.
 
-    The fewest are taken that leave each class two folders or more, and each folder few images on average.
+    The fewest are taken that sort most images of a class into two folders or more, of few images on average; a class
+    without folders has no say.
     """
-    classes = {row.label for row in rows}
+    by_class: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_class[row.label].append(row)
     for depth in range(1, max((len(row.below) for row in rows), default=0) + 1):
-        deep = [row for row in rows if len(row.below) >= depth]
-        folders = {(row.label, row.below[:depth]) for row in deep}
-        of_class = [sum(label == name for label, _ in folders) for name in classes]
-        if len(deep) > len(rows) / 2 and min(of_class) >= 2 and len(deep) <= MOST_PER_PATIENT * len(folders):
+        sorted_in = [found for found in by_class.values() if any(len(row.below) >= depth for row in found)]
+        if all(_sorts_by_patient(found, depth) for found in sorted_in):
             return depth
     return 0
+
+
+def _sorts_by_patient(rows: Sequence[Row], depth: int) -> bool:
+    folders = Counter(row.below[:depth] for row in rows if len(row.below) >= depth)
+    return folders.total() > len(rows) / 2 and 2 <= len(folders) >= folders.total() / MOST_PER_PATIENT
 
 
 def _wrapping_folders(paths: Iterable[PurePosixPath]) -> int:

@@ -267,6 +267,14 @@ def test_one_class_of_many_patients_is_one_class(tmp_path: Path) -> None:
         read_dataset(tmp_path)
 
 
+def test_a_folder_of_images_beside_a_table_leads_to_the_table(tmp_path: Path) -> None:
+    put(tmp_path, "images/1.png", "images/2.png", "labels.csv")
+    with pytest.raises(InputError, match=r"does not hold two class folders; if .*labels.csv names the classes, give"):
+        read_dataset(tmp_path)
+    put(tmp_path / "both", "NORMAL/1.png", "TB/2.png", "labels.csv")
+    assert len(read_dataset(tmp_path / "both").images) == 2
+
+
 def test_spaces_and_capitals_in_names(tmp_path: Path) -> None:
     put(tmp_path / "my data", "No Finding/1 (1).PNG", "Viral Pneumonia/2.JPEG")
     dataset = read_dataset(tmp_path / "my data")

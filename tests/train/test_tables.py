@@ -8,6 +8,7 @@ import pytest
 from slimscan_edge.errors import InputError
 from slimscan_train.dataset import Dataset, Reading, read_dataset
 from slimscan_train.sources.tables import columns_in_words, parse_columns
+from slimscan_train.split import SplitConfig, make_split
 
 PLAIN = "path,label,patient,split\na.png,normal,P1,train\nb.png,sick,P2,val\nsub/c.png,normal,P3,\n"
 
@@ -242,6 +243,20 @@ def test_rows_of_which_some_name_no_patient_are_told(folder: Path) -> None:
     dataset = read_dataset(table(folder, "path,label,patient\na.png,normal,P1\nb.png,sick,\n"))
     assert dataset.naming == "generic"
     assert "1 rows name no patient, and are read by their file's name" in dataset.to_lines()
+
+
+def test_a_table_of_patients_in_folders_of_their_own_is_split(folder: Path) -> None:
+    lines = []
+    for number in range(40):
+        for view in "ab":
+            path = folder / f"p{number}" / f"{view}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{number}{view}")
+            lines.append(f"p{number}/{view}.png,{'sick' if number % 2 else 'normal'},{number}")
+    dataset = read_dataset(table(folder, "\n".join(["path,label,patient", *lines]) + "\n"))
+    split = make_split(dataset, SplitConfig(val_fraction=0.2))
+    assert len(split.select("val")) == 16
+    assert {image.series for image in split.images} == {"normal", "sick"}
 
 
 def test_patients_by_folder_are_taken_from_a_table_only_when_asked_for(folder: Path) -> None:

@@ -222,7 +222,8 @@ def _names(source: Source, rule: NamingRule, depth: int) -> list[ImageName]:
             row.path.encode()
         except UnicodeEncodeError:
             raise InputError(f"the name {os.fsencode(source.root / row.path)!r} is not in UTF-8; rename it") from None
-    named = [(row, _name(row, rule, depth, in_table=source.is_table)) for row in source.rows]
+    by_folder = source.is_table and not _folders_are_patients(source.rows)
+    named = [(row, _name(row, rule, depth, series_by_folder=by_folder)) for row in source.rows]
     if odd := sorted(row.path for row, name in named if name is None):
         more = f", nor are {len(odd) - 1:,} more" if odd[1:] else ""
         raise InputError(
@@ -232,9 +233,15 @@ def _names(source: Source, rule: NamingRule, depth: int) -> list[ImageName]:
     return [name for _, name in named if name is not None]
 
 
-def _name(row: Row, rule: NamingRule, depth: int, *, in_table: bool) -> ImageName | None:
+def _folders_are_patients(rows: Sequence[Row]) -> bool:
+    """Whether the folders of a table's images are so many that they are no series: no patient would be left for val."""
+    folders = len({row.below for row in rows})
+    return folders > 2 and 2 * folders > len({row.patient or row.path for row in rows})
+
+
+def _name(row: Row, rule: NamingRule, depth: int, *, series_by_folder: bool) -> ImageName | None:
     path = PurePosixPath(row.path)
-    if rule == "kermany" or (rule == "generic" and in_table):
+    if rule == "kermany" or (rule == "generic" and series_by_folder):
         return parse(rule, path)
     return parse_folders(path, row.label, row.below[:depth] if rule == "folder" else ())
 

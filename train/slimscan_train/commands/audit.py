@@ -71,13 +71,8 @@ def _count_lines(found: Audit) -> list[str]:
 def _checks(dataset: Dataset, found: Audit, split: Path | None) -> Iterator[tuple[str, str]]:
     """Each check's name with what it found in words, "" for nothing."""
     yield "unreadable", _listed(f"{len(found.unreadable)} files", [bad.reason for bad in found.unreadable])
-    yield (
-        "passed over",
-        _listed(
-            f"{len(dataset.passed_over)} files and folders",
-            [f"{one.path} ({one.kind})" for one in dataset.passed_over],
-        ),
-    )
+    passed_over = [f"{one.path} ({one.kind})" for one in dataset.passed_over if one.kind != "hidden"]
+    yield "passed over", _listed(f"{len(passed_over)} files and folders", passed_over)
     yield "exact copies", _groups("with the same bytes", found.exact_copies)
     yield "label conflicts", _groups("with the same bytes and two labels", found.label_conflicts, shown=None)
     yield "near-duplicates", _groups("that show one picture for different patients", found.near_duplicates)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from slimscan_edge.errors import InputError
-from slimscan_edge.files import find_images, unreadable_in_words
+from slimscan_edge.files import find_images, printable_path, unreadable_in_words
 from slimscan_train.sources.classes import class_key
 from slimscan_train.sources.rows import SPLITS, Row, Source, split_named
 
@@ -22,8 +22,8 @@ def read_folder(root: Path) -> Source:
     """Read the rows of a data folder.
 
     Raises:
-        InputError: There is no image, one lies in no class folder, the folder holds the data set twice, or a folder
-            (or a link that may have led to one) cannot be read.
+        InputError: There is no image, one lies in no class folder, a table seems to name the classes, the folder holds
+            the data set twice, or a folder (or a link that may have led to one) cannot be read.
     """
     found = find_images([root])
     if refused := tuple(bad for bad in found.unreadable if bad.holds_many):
@@ -34,6 +34,11 @@ def read_folder(root: Path) -> Source:
     wrapped = _wrapping_folders(paths)
     rows = tuple(_row(root, path, wrapped) for path in paths)
     _refuse_a_second_copy(root, rows)
+    tables = [one.path for one in found.passed_over if one.path.lower().endswith((".csv", ".tsv"))]
+    if tables and len({class_key(row.label) for row in rows}) != 2:
+        raise InputError(
+            f"{root} does not hold two class folders; if {printable_path(tables[0])} names the classes, give that file"
+        )
     return Source(root=root, is_table=False, rows=rows, unreadable=found.unreadable, passed_over=found.passed_over)
 
 

@@ -150,7 +150,7 @@ def test_splits_in_other_spellings_and_classes_in_another_case(tmp_path: Path) -
     dataset = read_dataset(tmp_path)
     assert dataset.labels == ("NORMAL", "PNEUMONIA")
     assert [image.split for image in dataset.images] == ["test", "test", "train", "train", "train", "val", "val"]
-    assert "1 images of class 'normal' are read as 'NORMAL'" in dataset.to_lines()
+    assert "1 image of class 'normal' read as 'NORMAL'" in dataset.to_lines()
     assert {image.series for image in dataset.images} == {"NORMAL", "PNEUMONIA"}
 
 

@@ -146,6 +146,15 @@ def test_the_nearest_names_are_suggested(folder: Path, header: str, suggested: s
         assert read_dataset(table(folder, f"{header}\na.png,normal\nb.png,sick\n"), columns=parse_columns(words))
 
 
+@pytest.mark.parametrize("asked", ["path=filname,label=my_diagnosis", "path=filename,label=my diagnosys"])
+def test_the_nearest_names_to_what_was_asked_for_are_suggested(folder: Path, asked: str) -> None:
+    path = table(folder, "filename,my_diagnosis\na.png,normal\nb.png,sick\n")
+    with pytest.raises(InputError) as refused:
+        read_dataset(path, columns=parse_columns([asked]))
+    words = shlex.split(str(refused.value).partition("perhaps --columns ")[2])
+    assert parse_columns(words) == {"path": "filename", "label": "my_diagnosis"}
+
+
 def test_patients_and_splits_that_stand_under_another_name_are_told(folder: Path) -> None:
     dataset = read_dataset(table(folder, "path,label,patient_id,fold\na.png,normal,1,x\nb.png,sick,2,y\n"))
     assert dataset.to_lines() == [

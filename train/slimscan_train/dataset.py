@@ -144,7 +144,7 @@ class Dataset:
 
     def to_lines(self) -> list[str]:
         """What else a person should know: how it was read, what was passed over, and what could not be read."""
-        lines = [*self.notes, *passed_over_lines(self.passed_over)]
+        lines = [*map(printable_path, self.notes), *passed_over_lines(self.passed_over)]
         return [*lines, unreadable_in_words(self.unreadable)] if self.unreadable else lines
 
 
@@ -288,7 +288,7 @@ def _notes_on(rows: Sequence[Row], spelling: Mapping[str, str]) -> Iterator[str]
     counts = Counter(row.label for row in rows)
     for label, chosen in sorted(spelling.items()):
         if label != chosen:
-            yield f"{counts[label]:,} images of class {label!r} are read as {chosen!r}"
+            yield f"{counts[label]:,} image{'s' if counts[label] > 1 else ''} of class {label!r} read as {chosen!r}"
     nameless = sum(not row.patient for row in rows)
     if 0 < nameless < len(rows):
         yield f"{nameless:,} rows name no patient, and are read by their file's name"

@@ -5,6 +5,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from slimscan_edge.files import printable_path
 from slimscan_train.dataset import Dataset, Reading, read_dataset
 from slimscan_train.naming import RULES
 from slimscan_train.sources.tables import parse_columns
@@ -53,6 +54,6 @@ def read_and_tell(source: Path, reading: Reading) -> Dataset:
     """
     options = {field.name: getattr(reading, field.name) for field in dataclasses.fields(Reading)}
     dataset = read_dataset(source, **{**options, "columns": dict(reading.columns)})
-    for line in (f"{source}: {dataset.describe()}", *dataset.to_lines()):
+    for line in (printable_path(f"{source}: {dataset.describe()}"), *dataset.to_lines()):
         print(line, file=sys.stderr, flush=True)
     return dataset

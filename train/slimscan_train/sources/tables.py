@@ -159,23 +159,26 @@ def _places(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[
         got = printable_path(", ".join(map(str.strip, header)))[:200]
         raise InputError(
             f"{table} has no column {theirs}; expected path, label, patient, split, got {got}"
-            f"{_suggestion(header, absent, places)}"
+            f"{_suggestion(header, absent, places, columns)}"
         )
     return places
 
 
-def _suggestion(header: list[str], absent: list[str], places: Mapping[str, int]) -> str:
+def _suggestion(header: list[str], absent: list[str], places: Mapping[str, int], columns: Mapping[str, str]) -> str:
     free = [name.strip() for i, name in enumerate(header) if name.strip() and i not in places.values()]
-    near = {ours: theirs for ours in absent if (theirs := _nearest(ours, free))}
+    near = {ours: theirs for ours in absent if (theirs := _nearest(columns.get(ours, ours), ours, free))}
     if not near:
         return "; say which is which: --columns path=NAME,label=NAME"
-    return f"; perhaps --columns {shlex.quote(','.join(columns_in_words(near.items())))}"
+    pairs = {**{ours: theirs for ours, theirs in columns.items() if ours in places}, **near}
+    return f"; perhaps --columns {shlex.quote(','.join(columns_in_words(pairs.items())))}"
 
 
-def _nearest(ours: str, names: list[str]) -> str:
-    """The name that comes nearest to what one of our columns is called anywhere; "" if none is near."""
+def _nearest(asked: str, ours: str, names: list[str]) -> str:
+    """The name that comes nearest to what was asked for, or one of our columns is called anywhere; "" if none does."""
     usual = [name.strip() for name in _USUAL[ours].split(",")]
     by_words = {" ".join(re.split(r"[\W_]+", _plain(name))).strip(): name for name in names}
+    if asked != ours and (near := difflib.get_close_matches(_plain(asked), by_words, n=1, cutoff=0.7)):
+        return by_words[near[0]]
     for name in usual:
         if name in by_words:
             return by_words[name]

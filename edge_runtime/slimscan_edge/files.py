@@ -167,12 +167,12 @@ def begins_as_image(head: bytes) -> bool:
 
 
 def begins_as_dicom(head: bytes) -> bool:
-    """Whether a file's first 132 bytes are those of DICOM, with the preamble (PS3.10, 7.1) or without.
+    """Whether a file's first 132 bytes are those of DICOM, with the preamble and its mark (PS3.10, 7.1) or without.
 
     A data set that is stored bare begins with an element of group 2 or 8: its value representation follows in two
     letters or, where it is implicit, a small even length.
     """
-    if head[128:132] == b"DICM":
+    if head[128:132] == b"DICM" or head.startswith(b"DICM"):
         return True
     if len(head) < 8:
         return False

@@ -58,6 +58,7 @@ def test_a_suffix_is_believed_without_a_look(tmp_path, suffix):
         b"\0\0\0\x1cftypheic\0\0\0\0",
         b"\0\0\0\x0cjP  \r\n\x87\n",
         DICOM,
+        b"DICM\x02\0\0\0UL\x04\0",
         b"\x02\0\0\0UL\x04\0\x80\0\0\0\x02\0\x01\0OB",  # bare, with its file information
         b"\x08\0\x05\0CS\x0a\0ISO_IR 100",  # bare, explicit
         b"\x08\0\0\0\x04\0\0\0\x12\x01\0\0",  # bare, implicit

@@ -253,12 +253,13 @@ def test_folders_that_only_wrap_the_data_set_are_seen_through(tmp_path: Path, wr
     assert read_dataset(tmp_path / "flat").labels == ("normal", "covid")
 
 
-def test_a_data_set_that_lies_there_twice_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrapper", ["", "archive (1)", "archive (1)/chest_xray"])
+def test_a_data_set_that_lies_there_twice_is_refused(tmp_path: Path, wrapper: str) -> None:
     paths = [f"{split}/{path}" for split in ("train", "test") for path in ("NORMAL/a.png", "PNEUMONIA/b.png")]
-    put(tmp_path, *paths, *(f"chest_xray/{path}" for path in paths))
+    put(tmp_path / wrapper, *paths, *(f"chest_xray/{path}" for path in paths))
     with pytest.raises(InputError, match=r"holds the data set twice, itself and in .*chest_xray, as some zip"):
         read_dataset(tmp_path)
-    assert len(read_dataset(tmp_path / "chest_xray").images) == 4
+    assert len(read_dataset(tmp_path / wrapper / "chest_xray").images) == 4
 
 
 def test_one_class_of_many_patients_is_one_class(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def read_folder(root: Path) -> Source:
     paths = [PurePosixPath(file.relative_to(root).as_posix()) for file in found.images]
     wrapped = _wrapping_folders(paths)
     rows = tuple(_row(root, path, wrapped) for path in paths)
-    _refuse_a_second_copy(root, rows)
+    _refuse_a_second_copy(root, rows, wrapped)
     tables = [one.path for one in found.passed_over if one.path.lower().endswith((".csv", ".tsv"))]
     if tables and len({class_key(row.label) for row in rows}) != 2:
         raise InputError(
@@ -93,18 +93,17 @@ def _row(root: Path, path: PurePosixPath, wrapped: int) -> Row:
     return Row(path=str(path), label=folders[0], split=split, below=folders[1:])
 
 
-def _refuse_a_second_copy(root: Path, rows: Iterable[Row]) -> None:
+def _refuse_a_second_copy(root: Path, rows: Iterable[Row], wrapped: int) -> None:
     """Some zip files hold a data set twice, `train` and `chest_xray/train`: the inner one looks like a class."""
     outer: set[str] = set()
     inner: dict[str, set[str]] = {}
     for row in rows:
-        first = PurePosixPath(row.path).parts[0]
-        if split_named(first):
+        parts = PurePosixPath(row.path).parts
+        if split_named(parts[wrapped]):
             outer.add(class_key(row.label))
         elif row.split and row.below:
-            inner.setdefault(first, set()).add(class_key(row.below[0]))
-    twice = sorted(name for name, classes in inner.items() if outer and classes & outer)
-    if twice:
+            inner.setdefault("/".join(parts[: wrapped + 1]), set()).add(class_key(row.below[0]))
+    if twice := sorted(folder for folder, classes in inner.items() if classes & outer):
         raise InputError(
             f"{root} holds the data set twice, itself and in {root / twice[0]}, as some zip files do; "
             f"give {root / twice[0]}, or remove it"

@@ -17,22 +17,24 @@ from slimscan_edge.commands.bundle_options import add_bundle_options, load_class
 from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_DONE, ImageError, InputError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from slimscan_edge.classifier import Classifier, Finding
-    from slimscan_edge.files import Found
     from slimscan_edge.stream import Decode
 
 _DETAILS = """\
+Folders are searched in depth and links followed; images are known by their suffix or by their content, and what is
+passed over is counted on stderr.
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
-label or the reason, and the file. Folders are searched in depth and links followed; pictures are known by suffix or by
-content, and what is passed over is counted on stderr. What cannot be read is rejected with the reason and never stops
-the others; the exit code is then 2. It may be absent, empty, of another format, too large (32 megapixels or 128 MiB),
-of several pages, damaged or cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another
-modality, of a side view or in an encoding that is not read; with --isolate also one that crashed the process that
-decodes, or took it more than a minute. A picture that is read but is no X-ray such as the bundle knows is rejected too,
-and has no probability: it is in colour, a strip, blank, turned, a negative, flat (one even shade, as documents are),
-smooth (no detail), grainy, unlike a frontal chest X-ray, dark or bright. JSON objects hold file, decision, label,
-probability, logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits), bundle, bundle_sha256,
-timings_ms, overlay and not_a_medical_device; what an image has not is null.
+label or the reason, and the file. An image that cannot be read is rejected with the reason and never stops the
+others; the exit code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several
+pages, damaged or cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another modality, of a
+side view or in an encoding that is not read; with --isolate also one that crashed the process that decodes, or took
+it more than a minute. A picture that is read but is no X-ray such as the bundle knows is rejected too, and has no
+probability: it is in colour, a strip, blank, turned, a negative, flat (one even shade, as documents are), smooth (no
+detail), grainy, unlike a frontal chest X-ray, dark or bright. JSON objects hold file, decision, label, probability,
+logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits), bundle, bundle_sha256, timings_ms,
+overlay and not_a_medical_device; what an image has not is null.
 """
 _LONGEST_NAME_BYTES = 220
 """Of an image's name in its overlay's: 255 are usual for a file, and 35 go to hash, suffix and writing atomically."""
@@ -67,23 +69,24 @@ def run(arguments: argparse.Namespace) -> int:
     found = find_images(arguments.images)
     if not found.images:
         raise ImageError(unreadable_in_words(found.unreadable))
+    refused = {Path(bad.path): bad.reason for bad in found.unreadable}
+    paths = [*refused, *found.images]
     classifier = load_classifier(arguments)
     print(NOT_A_MEDICAL_DEVICE, file=sys.stderr)
     for line in passed_over_lines(found.passed_over):
         print(line, file=sys.stderr)
-    total = len(found.images) + len(found.unreadable)
     decisions: Counter[str] = Counter()
     with _decoder(isolated=arguments.isolate) as decode:
-        for path, finding, overlay in _findings(classifier, found, decode, arguments.overlay):
+        for path, finding, overlay in _findings(classifier, paths, _refusing(refused, decode), arguments.overlay):
             decisions[finding.decision] += 1
             if arguments.json:
                 line = json.dumps(_as_json(path, finding, classifier, overlay))
             else:
                 line = _one_line(_as_text(path, finding, classifier))
             print(line, flush=True)
-            _show_progress(decisions.total(), total)
+            _show_progress(decisions.total(), len(paths))
     counts = ", ".join(f"{count} {decision}" for decision, count in decisions.items())
-    print(f"{total} images: {counts}", file=sys.stderr)
+    print(f"{len(paths)} images: {counts}", file=sys.stderr)
     return EXIT_BAD_INPUT if decisions["rejected"] else EXIT_DONE
 
 
@@ -102,15 +105,13 @@ def _decoder(*, isolated: bool) -> Iterator["Decode"]:
 
 
 def _findings(
-    classifier: "Classifier", found: "Found", decode: "Decode", overlays: Path | None
+    classifier: "Classifier", paths: list[Path], decode: "Decode", overlays: Path | None
 ) -> Iterator[tuple[Path, "Finding", Path | None]]:
-    """Each path with its finding and the overlay that was written for it, if any; those that lead nowhere first."""
+    """Each path with its finding and the overlay that was written for it, if any."""
     from slimscan_edge.classifier import Finding
     from slimscan_edge.stream import predict_each
 
-    for bad in found.unreadable:
-        yield Path(bad.path), Finding.rejected(bad.reason, bundle_id=classifier.manifest.bundle_id), None
-    for path, finding in predict_each(classifier, found.images, decode=decode):
+    for path, finding in predict_each(classifier, paths, decode=decode):
         if overlays is None or finding.decision == "rejected":
             yield path, finding, None
             continue
@@ -144,6 +145,17 @@ def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:
                 f"overlays in {overlays} would be read as X-rays the next time, for {folder} is searched for images; "
                 "choose a folder outside it"
             )
+
+
+def _refusing(reasons: dict[Path, str], decode: "Decode") -> "Decode":
+    """What reads images, but for the paths of which it is known already why they cannot be read."""
+
+    def decoded(path: Path, *words: Any, **options: Any) -> "Image":
+        if path in reasons:
+            raise ImageError(reasons[path])
+        return decode(path, *words, **options)
+
+    return decoded
 
 
 def _as_json(path: Path, finding: "Finding", classifier: "Classifier", overlay: Path | None) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from slimscan_bench.probability_figures import (
 )
 from slimscan_bench.scores import Flip, PairedScores, Scores
 from slimscan_edge.errors import InputError
+from slimscan_edge.files import Unreadable
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.dataset import Dataset, LabelledImage
-from slimscan_train.pixels import Unreadable, load_pixels
+from slimscan_train.pixels import load_pixels
 from slimscan_train.shifts import SHIFTS
 
 SCHEMA_VERSION = 2

@@ -32,7 +32,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -52,8 +51,6 @@ Intensity = Literal["none", "percentile"]
 
 READABLE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 """By Pillow's names; DICOM is read beside them."""
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
-"""What a search of folders takes for an image; a file that is named itself may be called anything."""
 MAX_PIXELS = 32_000_000
 """Refused above this before any pixel is allocated; the largest X-rays of the reference data have 7.3 million."""
 MAX_FILE_BYTES = 128 * 2**20
@@ -227,34 +224,6 @@ def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
     if spec.intensity == "percentile":
         pixels = pixels.translate(_stretching(fitted))
     return np.frombuffer(pixels, np.uint8).reshape(spec.height, spec.width, spec.channels)
-
-
-def image_files(inputs: list[Path]) -> list[Path]:
-    """List the image files among paths: files as given, folders searched in depth, in sorted order.
-
-    Hidden files and folders inside a folder are passed over: a Mac leaves a `._name.jpeg` that is no picture beside
-    every picture on a USB stick, and deleted ones in `.Trashes`.
-
-    Raises:
-        ImageError: A path does not exist, or a folder holds no file with a known image suffix.
-    """
-    found: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if _is_visible_image(p, path))
-            if not inside:
-                raise ImageError(f"{path} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            found.extend(inside)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise ImageError(f"{path} does not exist; give image files or folders of them")
-    return found
-
-
-def _is_visible_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def read_source(source: str | os.PathLike[str] | bytes) -> bytes:

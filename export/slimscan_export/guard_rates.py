@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from slimscan_edge.bundle import read_bundle
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import EXIT_DONE, InputError, SlimscanError
-from slimscan_edge.preprocess import ImageSource, image_files
+from slimscan_edge.files import image_files
+from slimscan_edge.preprocess import ImageSource
 from slimscan_export.not_xrays import draw_pictures
 from slimscan_train.run import Run, read_run
 from slimscan_train.shifts import SHIFTS

@@ -363,3 +363,43 @@ def test_a_model_of_another_contract_is_refused(monkeypatch):
     monkeypatch.setattr("slimscan_bench.models.Interpreter", lambda content: Two)
     with pytest.raises(InputError, match="takes int16"):
         tflite_score(b"")
+
+
+def test_a_table_with_other_columns_and_root_is_compared_like_its_folder(data, tmp_path, capsys):
+    table = tmp_path / "lists" / "table.csv"
+    table.parent.mkdir()
+    rows = [f"{path.relative_to(data)};{path.parent.name.lower()}" for path in sorted(data.rglob("*.png"))]
+    table.write_text("\n".join(["file;class", *rows]) + "\n")
+    assert main(["compare", str(BUNDLE), str(BUNDLE), str(data), "--json"]) == 0
+    of_folder = json.loads(capsys.readouterr().out)
+    words = ["--columns", "path=file,label=class", "--root", str(data), "--json"]
+    assert main(["compare", str(BUNDLE), str(BUNDLE), str(table), *words]) == 0
+    said = capsys.readouterr()
+    of_table = json.loads(said.out)
+    assert of_table["overall"] == of_folder["overall"]
+    assert [row["image"] for row in of_table["scores"]] == [row["image"] for row in of_folder["scores"]]
+    assert "bright is the positive class" in said.err.splitlines()[0]
+
+
+def test_a_run_says_how_its_table_is_read(data, tmp_path, monkeypatch):
+    from slimscan_bench.commands import compare as command
+
+    table = tmp_path / "table.csv"
+    rows = [f"{path.relative_to(data)};{path.parent.name}" for path in sorted(data.rglob("*.png"))]
+    table.write_text("\n".join(["file;class", *rows]) + "\n")
+    columns = {"path": "file", "label": "class"}
+    dataset = read_dataset(table, positive="BRIGHT", columns=columns, root=data)
+    (tmp_path / "run").mkdir()
+    reading = {"naming": None, "positive": None, "columns": columns, "root": str(data)}
+    (tmp_path / "run" / "data.json").write_text(json.dumps({"root": str(data), "reading": reading}))
+    splits = {image.path: "val" for image in dataset.images}
+    monkeypatch.setattr(
+        command, "read_models", lambda *_: (model(str(tmp_path / "run"), splits, dataset=dataset), model("other"))
+    )
+    assert main(["compare", "run", "other", str(table), "--json"]) == 0
+
+
+def test_what_cannot_be_opened_is_refused_by_name(data, capsys):
+    (data / "DARK" / "gone.png").symlink_to("nowhere")
+    assert main(["compare", str(BUNDLE), str(BUNDLE), str(data)]) == 2
+    assert "gone.png is a link to nothing (nowhere); repair or remove them" in capsys.readouterr().err

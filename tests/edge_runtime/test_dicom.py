@@ -13,7 +13,8 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from slimscan_edge import isolate
 from slimscan_edge.errors import ImageError
-from slimscan_edge.preprocess import MAX_FILE_BYTES, MAX_PIXELS, PreprocessSpec, decode, image_files, preprocess
+from slimscan_edge.files import image_files
+from slimscan_edge.preprocess import MAX_FILE_BYTES, MAX_PIXELS, PreprocessSpec, decode, preprocess
 
 GREY = PreprocessSpec(height=8, width=8, jpeg_oversample=0)
 COLOUR = PreprocessSpec(height=8, width=8, channels=3, jpeg_oversample=0)

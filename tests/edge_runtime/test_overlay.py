@@ -6,6 +6,7 @@ from PIL import Image
 
 from slimscan_edge.classifier import Finding
 from slimscan_edge.errors import BundleError, ImageError
+from slimscan_edge.files import image_files
 from slimscan_edge.interpreter import TensorSpec
 from slimscan_edge.overlay import (
     LONG_SIDE,
@@ -17,7 +18,7 @@ from slimscan_edge.overlay import (
     place_evidence,
     write_overlay,
 )
-from slimscan_edge.preprocess import PreprocessSpec, image_files
+from slimscan_edge.preprocess import PreprocessSpec
 
 STRETCH = PreprocessSpec(height=32, width=32)
 GREY = np.full((600, 600), 90, np.uint8)

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from slimscan_edge.errors import ImageError
+from slimscan_edge.files import image_files
 from slimscan_edge.preprocess import (
     MAX_FILE_BYTES,
     MAX_PIXELS,
@@ -21,7 +22,6 @@ from slimscan_edge.preprocess import (
     PreprocessSpec,
     decode,
     fit_to_input,
-    image_files,
     one_line,
     preprocess,
     printable,

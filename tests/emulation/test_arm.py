@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slimscan_edge.classifier import Classifier
+from slimscan_edge.files import image_files
 from slimscan_edge.golden import EXPECTED
 from slimscan_edge.locate import locate_bundle
-from slimscan_edge.preprocess import decode, image_files, preprocess
+from slimscan_edge.preprocess import decode, preprocess
 from slimscan_export.micro import reference_outputs
 from slimscan_train.phantom import draw_phantom
 

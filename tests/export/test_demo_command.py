@@ -33,6 +33,7 @@ def test_the_chain_is_five_commands_in_order(steps, tmp_path, capsys):
     assert [words[0] for words in steps[0]] == ["train", "export", "predict", "compare", "bench"]
     assert json.loads((folder / demo.MARK).read_text())["seed"] == 3
     said = capsys.readouterr()
+    assert "PNEUMONIA is the positive class" in said.err.splitlines()[0]
     assert f"$ slimscan train {folder / 'phantoms'}" in said.err
     assert "every gate passed" in said.out
 

@@ -64,7 +64,9 @@ def fails(export: Callable[..., int], out: Path) -> Callable[[Path], set[str]]:
 
 def test_a_good_run_passes_and_its_bundle_predicts(export, squares_run, out, capsys):
     assert export(squares_run.folder) == 0
-    printed = capsys.readouterr().out
+    said = capsys.readouterr()
+    printed = said.out
+    assert "PNEUMONIA is the positive class" in said.err.splitlines()[0]
     assert "verdict: PASS" in printed
     assert f"bundle: {out}" in printed
     evidence = out.with_suffix(".export")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from slimscan_edge.errors import InputError, InterpreterError, MissingExtraError
-from slimscan_edge.preprocess import PreprocessSpec, image_files, preprocess
+from slimscan_edge.files import image_files
+from slimscan_edge.preprocess import PreprocessSpec, preprocess
 from slimscan_export.convert import convert, saved_model
 from slimscan_export.onnx_twin import (
     LARGEST_DIFFERENCE,

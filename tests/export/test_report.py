@@ -294,6 +294,7 @@ def test_the_calibration_set_and_the_sizes_are_said(page):
 def test_a_page_loads_nothing_and_says_what_it_is_not(page):
     read = Text(page)
     assert NOT_A_MEDICAL_DEVICE in read.text
+    assert "PNEUMONIA (the positive class) against NORMAL" in read.text
     assert "http" not in page
     assert "script" not in read.tags
     assert read.addresses
@@ -497,6 +498,7 @@ def test_the_card_is_small_the_same_each_time_and_has_both_models(made):
     text = Text(card.decode()).text
     assert NOT_A_MEDICAL_DEVICE in text
     assert "verdict FAIL" in text
+    assert "positive class PNEUMONIA negative class NORMAL" in text
     assert "val : 8 images of 8 patients" in text
     assert "AUROC 0.875" in text  # of float
     assert re.search(r"sensitivity 0\.750 [\d.–]+ 0\.500 0\.068–0\.932", text)

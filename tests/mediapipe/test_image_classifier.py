@@ -12,8 +12,8 @@ from PIL import Image
 
 from slimscan_edge.bundle import read_bundle
 from slimscan_edge.classifier import Classifier
+from slimscan_edge.files import image_files
 from slimscan_edge.locate import locate_bundle
-from slimscan_edge.preprocess import image_files
 from slimscan_export.mobile import mobile_twin, twin_score
 from slimscan_export.splice import unpacked
 from slimscan_train.phantom import draw_phantom

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from slimscan_edge.errors import ImageError, InputError
+from slimscan_edge.files import Unreadable
 from slimscan_edge.preprocess import PreprocessSpec, preprocess
 from slimscan_train import pixels as pixels_module
-from slimscan_train.pixels import Unreadable, cache_folder, load_pixels, refuse_unreadable
+from slimscan_train.pixels import cache_folder, load_pixels, refuse_unreadable
 
 SPEC = PreprocessSpec(height=8, width=8)
 

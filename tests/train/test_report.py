@@ -243,6 +243,7 @@ def test_the_first_words_say_that_it_is_no_medical_device(make_run: Callable[...
     body = page.text[page.text.index("Not a medical") :]
     assert body.startswith(NOT_A_MEDICAL_DEVICE)
     assert page.text.index(NOT_A_MEDICAL_DEVICE) < page.text.index("Training report: run")
+    assert "PNEUMONIA (the positive class) against NORMAL" in page.text
 
 
 def test_hostile_names_are_shown_and_not_obeyed(make_run: Callable[..., Run]) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimscan_edge.errors import InputError
-from slimscan_train.dataset import Dataset, LabelledImage
+from slimscan_train.dataset import Dataset, LabelledImage, read_dataset
 from slimscan_train.split import (
     UNREADABLE,
     Split,
@@ -249,3 +250,24 @@ def test_a_split_file_with_a_torn_patient_is_refused_but_can_be_audited(tmp_path
     with pytest.raises(InputError, match="1 patients are in more than one split"):
         read_split(path)
     assert [image.patient for image in read_split_images(path)] == ["IM-1", "IM-1"]
+
+
+# --- the splits of the reference data are what they were when its runs were made -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        (SplitConfig(), "5dafca70a1057763"),
+        (SplitConfig(seed=5), "0605aab39187b953"),
+        (SplitConfig(folds=5, fold=2), "257448e900377a7b"),
+    ],
+)
+def test_the_splits_of_the_reference_data(config: SplitConfig, digest: str, reference_data: Dataset) -> None:
+    lines = [f"{i.path} {i.label} {i.patient} {i.group} {i.split}\n" for i in make_split(reference_data, config).images]
+    assert hashlib.sha256("".join(lines).encode()).hexdigest()[:16] == digest
+
+
+@pytest.fixture(scope="module")
+def reference_data(shared_data: Path) -> Dataset:
+    return read_dataset(shared_data / "chest_xray")

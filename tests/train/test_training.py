@@ -53,6 +53,7 @@ def test_a_started_run_says_what_was_asked(dataset: Dataset, tmp_path: Path) -> 
     assert table == {
         "root": str(dataset.root.resolve()),
         "naming": "kermany",
+        "reading": {"naming": None, "positive": None, "columns": {}, "root": None},
         "unreadable": {},
         "teachers": [],
         "weights": None,

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slimscan_edge.errors import ImageError
+from slimscan_edge.files import Unreadable
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec, decode, read_header
 from slimscan_train.dataset import Dataset, LabelledImage
-from slimscan_train.pixels import Unreadable
 from slimscan_train.split import UNREADABLE
 from slimscan_train.style import class_by_style, measure_style
 

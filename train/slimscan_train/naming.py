@@ -1,17 +1,18 @@
-"""What a file name says of a patient.
+"""What the name of a file, or of its folder, says of a patient.
 
-A naming rule turns a file's name into the patient, the acquisition series, the number inside that series and
+A naming rule turns names into the patient, the acquisition series, the number inside that series and
 the subgroup. A wrong rule leaks patients between splits, so the rule in use is always said aloud.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, get_args
 
-NamingRule = Literal["kermany", "generic"]
-RULES: tuple[NamingRule, ...] = get_args(NamingRule)
+FileNameRule = Literal["kermany", "generic"]
+NamingRule = FileNameRule | Literal["folder"]
+RULES: tuple[NamingRule, ...] = (*get_args(FileNameRule), "folder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +61,23 @@ def parse_generic(path: PurePosixPath) -> ImageName:
     return ImageName(patient=str(path), group=path.parent.name.lower() or "all", series=path.parent.name or "all")
 
 
-_PARSERS: dict[NamingRule, Callable[[PurePosixPath], ImageName | None]] = {
+def parse_folders(path: PurePosixPath, label: str, folders: Sequence[str] = ()) -> ImageName:
+    """Take folders below a class for one patient, or without them the file; grouped by its class."""
+    return ImageName(patient="/".join(folders) or str(path), group=label.lower(), series=label)
+
+
+_PARSERS: dict[FileNameRule, Callable[[PurePosixPath], ImageName | None]] = {
     "kermany": parse_kermany,
     "generic": parse_generic,
 }
 
 
-def parse(rule: NamingRule, path: PurePosixPath) -> ImageName | None:
+def parse(rule: FileNameRule, path: PurePosixPath) -> ImageName | None:
     """Read one file name by a rule; None when the rule does not know it."""
     return _PARSERS[rule](path)
 
 
-def recognise(paths: Iterable[PurePosixPath]) -> NamingRule:
+def recognise(paths: Iterable[PurePosixPath]) -> FileNameRule:
     """The rule for these names: `kermany` when it knows most of them, else `generic`.
 
     A name or two that the rule does not know are then refused by name: falling back to `generic` for their sake

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,19 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from slimscan_edge.errors import ImageError, InputError
+from slimscan_edge.files import Unreadable
 from slimscan_edge.preprocess import PreprocessSpec, decode, fit_to_input
 
 Shift = Callable[[Image.Image], Image.Image]
 
 _DECODERS = ("slimscan", "pillow", "pydicom", "python-gdcm")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
-    """An image that could not be decoded, and why."""
-
-    path: str
-    reason: str
 
 
 def cache_folder() -> Path:

@@ -2,7 +2,7 @@
 
 config.toml            all that was asked
 split.json             every image with label, patient, split and content hash
-data.json              where the data set lay, its naming rule, what could not be read, the teachers, ImageNet weights
+data.json              where the data set lay, how it was read, what could not be read, the teachers, ImageNet weights
 history.csv            one row an epoch
 model.keras            the float model
 operating_point.json   temperature, bias and threshold, chosen on validation
@@ -30,7 +30,7 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_edge.records import from_mapping
 from slimscan_train.config import TrainConfig, config_from
-from slimscan_train.dataset import LabelledImage
+from slimscan_train.dataset import LabelledImage, Reading
 from slimscan_train.pixels import load_pixels
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.shifts import SHIFTS
@@ -139,6 +139,18 @@ def recorded_teachers(folder: Path) -> tuple[Path, ...]:
     return _parsed(
         folder / "data.json", lambda text: tuple(Path(teacher) for teacher in json.loads(text).get("teachers", ()))
     )
+
+
+def recorded_reading(folder: Path) -> Reading | None:
+    """How the data set of a run was asked to be read, as its `data.json` says; None when it does not say.
+
+    Raises:
+        InputError: The file is absent or damaged.
+    """
+    table = _parsed(folder / "data.json", json.loads)
+    if not isinstance(table, dict) or "reading" not in table:
+        return None
+    return _parsed(folder / "data.json", lambda text: Reading.from_table(json.loads(text)["reading"]))
 
 
 def recorded_weights(folder: Path) -> Path | None:

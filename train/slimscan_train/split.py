@@ -199,8 +199,13 @@ def reuse_split(split: Split, dataset: Dataset) -> Split:
     """Check that a split made earlier is of this very data set, image for image.
 
     Raises:
-        InputError: An image was added, removed or changed since.
+        InputError: An image was added, removed or changed since, or another class is positive.
     """
+    if split.labels != dataset.labels:
+        raise InputError(
+            f"the split tells {split.labels[1]} (positive) from {split.labels[0]}, and in {dataset.root} "
+            f"{dataset.labels[1]} is the positive class; say --positive, or make a new split"
+        )
     before = {image.path: image.sha256 for image in split.images}
     now = {image.path: image.sha256 for image in dataset.images}
     changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))

@@ -100,7 +100,8 @@ def start_run(
     _, bad = load_pixels(
         [dataset.file(image) for image in split.images], [image.sha256 for image in split.images], config.preprocess
     )
-    refuse_unreadable(bad, len(split.images), max_unreadable)
+    bad = (*dataset.unreadable, *bad)
+    refuse_unreadable(bad, len(split.images) + len(dataset.unreadable), max_unreadable)
     reasons = {image.path: image.reason for image in bad}
     images = tuple(
         replace(image, split=UNREADABLE) if str(dataset.file(image)) in reasons else image for image in split.images
@@ -110,6 +111,7 @@ def start_run(
         folder,
         dataset.root,
         naming=dataset.naming,
+        reading=dataset.reading.to_table(),
         unreadable=reasons,
         teachers=[str(teacher.resolve()) for teacher in teachers],
         weights=str(weights.resolve()) if weights else None,
@@ -267,6 +269,8 @@ def _write_data(folder: Path, root: Path, **facts: Any) -> None:
     """Say in `data.json` where the data set lies, and what else is known of it; what stands there stays."""
     file = folder / "data.json"
     table = json.loads(file.read_text()) if file.exists() else {}
+    if (table.get("reading") or {}).get("root"):
+        table["reading"]["root"] = str(root.resolve())
     write_atomically(file, (json.dumps({**table, "root": str(root.resolve()), **facts}, indent=1) + "\n").encode())
 
 

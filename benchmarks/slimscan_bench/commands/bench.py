@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from slimscan_bench.commands import bench_compare, bench_remote
-from slimscan_bench.commands.rounds import counted
+from slimscan_bench.commands.rounds import counted, note
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier, whole_number
 from slimscan_edge.errors import (
     EXIT_DONE,
@@ -216,10 +216,10 @@ def _measure_training(arguments: argparse.Namespace) -> _Measurement:
 def _measure_answers(arguments: argparse.Namespace) -> "Benchmark":
     from slimscan_bench.measuring import Plan, measure
     from slimscan_bench.typical_images import write_typical_images
+    from slimscan_edge.files import image_files
     from slimscan_edge.locate import locate_bundle
-    from slimscan_edge.preprocess import image_files
 
-    given = image_files(arguments.images)
+    given = image_files(arguments.images, note=note)
     classifier = load_classifier(arguments)
     plan = Plan(
         command=_command(arguments, classifier.interpreter.threads),

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slimscan_bench.commands.rounds import note
 from slimscan_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,15 +81,15 @@ def _compare_in_turn(
     from slimscan_bench.speed_comparison import compare_in_turn
     from slimscan_bench.turns import measure_in_turn, read_side
     from slimscan_bench.typical_images import write_typical_images
+    from slimscan_edge.files import image_files
     from slimscan_edge.interpreter import default_threads
-    from slimscan_edge.preprocess import image_files
 
     _refuse(arguments, ("across_environments",), "with two records; sides in turn are on one machine")
     pairs = PAIRS if arguments.pairs is None else arguments.pairs
     if pairs < MIN_PAIRS:
         raise InputError(f"got --pairs {pairs}, expected {MIN_PAIRS} or more")
     old, new = (read_side(path, arguments.bundle) for path in arguments.compare)
-    given = image_files(arguments.images)
+    given = image_files(arguments.images, note=note)
     for path in given:
         describe_image(path)  # an unreadable one is refused here, not by a process of its own
     before = read_environment(interpreter="")

@@ -4,6 +4,7 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
+from slimscan_bench.commands.rounds import note
 from slimscan_edge.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ def measure_elsewhere(arguments: argparse.Namespace) -> "tuple[Benchmark, int]":
     """
     from slimscan_bench.remote import Remote, measure_there
     from slimscan_bench.speed_comparison import benchmark_of
+    from slimscan_edge.files import image_files
     from slimscan_edge.locate import locate_bundle
-    from slimscan_edge.preprocess import image_files
 
     how, host = arguments.plan
     if how != "ssh":
@@ -50,7 +51,7 @@ def measure_elsewhere(arguments: argparse.Namespace) -> "tuple[Benchmark, int]":
         program=arguments.remote_program or "slimscan",
     )
     bundle = locate_bundle(arguments.bundle).path
-    answer = measure_there(remote, bundle, image_files(arguments.images), _options(arguments))
+    answer = measure_there(remote, bundle, image_files(arguments.images, note=note), _options(arguments))
     return benchmark_of(answer.table, where=host), answer.exit_code
 
 

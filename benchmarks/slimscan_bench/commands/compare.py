@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -10,9 +11,13 @@ from slimscan_bench.compare import SplitChoice, choose_images, compare, summaris
 from slimscan_bench.models import read_models
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import EXIT_DONE, InputError
-from slimscan_train.dataset import Dataset, read_dataset
+from slimscan_edge.files import unreadable_in_words
+from slimscan_train.commands.data_options import DATA_HELP, add_reading_options, read_and_tell, reading_asked
+from slimscan_train.dataset import Dataset, Reading
 from slimscan_train.naming import RULES
+from slimscan_train.run import recorded_reading
 from slimscan_train.shifts import SHIFTS
+from slimscan_train.sources.classes import class_key
 
 if TYPE_CHECKING:
     from slimscan_bench.models import Model
@@ -31,15 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = f"{parser.description}. {_DETAILS}"
     parser.add_argument("reference", type=Path, metavar="REF", help="the model that is trusted")
     parser.add_argument("candidate", type=Path, metavar="CAND", help="the model that would replace it")
-    parser.add_argument(
-        "data", type=Path, metavar="DATA", help="folder of [SPLIT/]CLASS/image, or a CSV of path, label, patient, split"
-    )
+    parser.add_argument("data", type=Path, metavar="DATA", help=DATA_HELP)
     parser.add_argument(
         "--split",
         choices=get_args(SplitChoice),
         help="images to score: those of a split, as a run or else the data names it (default: val if known, else all)",
     )
-    parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: as the run, or recognised)")
+    add_reading_options(parser, positive=False)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the bootstrap of patients (default: 0)")
     parser.add_argument(
         "--prevalence", type=float, metavar="P", help="also predictive values where a share P of the cases is positive"
@@ -55,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--seed is {arguments.seed}, expected 0 or more")
     models = read_models(arguments.reference, arguments.candidate)
     dataset = _dataset(arguments, models)
-    _note(f"{arguments.data}: {dataset.describe()}")
     images, data = choose_images(dataset, models, arguments.split)
     comparison = compare(
         models,
@@ -85,13 +87,20 @@ def _write(folder: Path, record: dict[str, Any], lines: str) -> None:
 
 
 def _dataset(arguments: argparse.Namespace, models: tuple["Model", "Model"]) -> Dataset:
-    """The data set, read by the naming rule of a run when there is one, its classes being those of the models."""
-    known = [model.split.naming for model in models if model.split is not None]
-    naming = arguments.naming or next((rule for rule in known if rule in RULES), None)
-    labels = models[0].labels
-    dataset = read_dataset(arguments.data, naming=naming, positive=labels[1])
-    if dataset.labels != labels:
+    """The data set, read as a run was when there is one, its classes being those of the models."""
+    labels, asked = models[0].labels, reading_asked(arguments)
+    run = next((model for model in models if model.split is not None), None)
+    if run is not None and run.split is not None:
+        read = recorded_reading(Path(run.name)) or Reading()
+        rule = next((rule for rule in RULES if rule == run.split.naming), None)
+        asked = replace(asked, naming=asked.naming or rule)
+        if arguments.data.is_file():
+            asked = replace(asked, columns=asked.columns or read.columns, root=asked.root or read.root)
+    dataset = read_and_tell(arguments.data, replace(asked, positive=labels[1]))
+    if tuple(map(class_key, dataset.labels)) != tuple(map(class_key, labels)):
         raise InputError(f"{arguments.data} holds the classes {dataset.labels}, the models tell {labels} apart")
+    if dataset.unreadable:
+        raise InputError(f"{arguments.data}: {unreadable_in_words(dataset.unreadable)}; repair or remove them")
     return dataset
 
 

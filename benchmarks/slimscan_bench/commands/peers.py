@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slimscan_bench.commands.rounds import counted
+from slimscan_bench.commands.rounds import counted, note
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier, whole_number
 from slimscan_edge.errors import EXIT_DONE, EXIT_GATE_INCONCLUSIVE, InputError
 
@@ -76,11 +76,11 @@ def _measure(arguments: argparse.Namespace) -> "PeerComparison":
     from slimscan_bench.peers.environments import environment_python
     from slimscan_bench.peers.measuring import PeersPlan, measure_peers
     from slimscan_bench.peers.roster import FOLDER, chosen
+    from slimscan_edge.files import image_files
     from slimscan_edge.locate import locate_bundle
-    from slimscan_edge.preprocess import image_files
     from slimscan_train.pixels import cache_folder
 
-    images = image_files(arguments.images)
+    images = image_files(arguments.images, note=note)
     if not images:
         raise InputError("there is no image to measure on; give image files or folders of them")
     classifier = load_classifier(arguments)
@@ -100,9 +100,9 @@ def _measure(arguments: argparse.Namespace) -> "PeerComparison":
         classifier,
         images,
         plan,
-        python_of=lambda peer: environment_python(FOLDER / peer.requirements, cache=cache_folder(), note=_note),
+        python_of=lambda peer: environment_python(FOLDER / peer.requirements, cache=cache_folder(), note=note),
         progress=counted,
-        note=_note,
+        note=note,
     )
 
 
@@ -118,7 +118,3 @@ def command_words(arguments: argparse.Namespace, threads: int) -> str:
     for name in ("processes", "repeats", "warmup", "cold_starts"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     return shlex.join(words)
-
-
-def _note(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What the commands of measurements share: how far they are."""
+"""What the commands of measurements share: notes, and how far they are."""
 
 import sys
 from collections.abc import Callable
@@ -14,3 +14,8 @@ def counted(what: str, total: int) -> Callable[[int], None]:
             print(f"{total} {what}", file=sys.stderr, flush=True)
 
     return show
+
+
+def note(text: str) -> None:
+    """Say something that is no result."""
+    print(text, file=sys.stderr, flush=True)

@@ -50,7 +50,8 @@ def load_classifier(arguments: argparse.Namespace) -> "Classifier":
         classifier = Classifier.load(located.path, threads=arguments.threads, allow_failed=arguments.allow_failed)
     manifest = classifier.manifest
     warning = "" if manifest.verdict == "PASS" else f"; WARNING: its gates say {manifest.verdict}"
-    print(f"bundle {manifest.bundle_id}, {located.chosen}{warning}", file=sys.stderr)
+    positive = f"{manifest.labels[1]} is the positive class"
+    print(f"bundle {manifest.bundle_id}, {located.chosen}; {positive}{warning}", file=sys.stderr)
     return classifier
 
 

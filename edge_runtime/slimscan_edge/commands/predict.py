@@ -17,10 +17,14 @@ from slimscan_edge.commands.bundle_options import add_bundle_options, load_class
 from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_DONE, ImageError, InputError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from slimscan_edge.classifier import Classifier, Finding
     from slimscan_edge.stream import Decode
 
 _DETAILS = """\
+Folders are searched in depth and links followed; images are known by their suffix or by their content, and what is
+passed over is counted on stderr.
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
 label or the reason, and the file. An image that cannot be read is rejected with the reason and never stops the
 others; the exit code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several
@@ -57,17 +61,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print a finding for each image; exit code 2 when any was rejected."""
     from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
-    from slimscan_edge.preprocess import image_files
+    from slimscan_edge.files import find_images, passed_over_lines, unreadable_in_words
 
     for module in ("PIL", "pydicom"):  # on damaged files; what matters in them comes as a reason
         warnings.filterwarnings("ignore", module=module)
     _refuse_overlays_among(arguments.images, arguments.overlay)
-    paths = image_files(arguments.images)
+    found = find_images(arguments.images)
+    if not found.images:
+        raise ImageError(unreadable_in_words(found.unreadable))
+    refused = {Path(bad.path): bad.reason for bad in found.unreadable}
+    paths = [*refused, *found.images]
     classifier = load_classifier(arguments)
     print(NOT_A_MEDICAL_DEVICE, file=sys.stderr)
+    for line in passed_over_lines(found.passed_over):
+        print(line, file=sys.stderr)
     decisions: Counter[str] = Counter()
     with _decoder(isolated=arguments.isolate) as decode:
-        for path, finding, overlay in _findings(classifier, paths, decode, arguments.overlay):
+        for path, finding, overlay in _findings(classifier, paths, _refusing(refused, decode), arguments.overlay):
             decisions[finding.decision] += 1
             if arguments.json:
                 line = json.dumps(_as_json(path, finding, classifier, overlay))
@@ -135,6 +145,17 @@ def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:
                 f"overlays in {overlays} would be read as X-rays the next time, for {folder} is searched for images; "
                 "choose a folder outside it"
             )
+
+
+def _refusing(reasons: dict[Path, str], decode: "Decode") -> "Decode":
+    """What reads images, but for the paths of which it is known already why they cannot be read."""
+
+    def decoded(path: Path, *words: Any, **options: Any) -> "Image":
+        if path in reasons:
+            raise ImageError(reasons[path])
+        return decode(path, *words, **options)
+
+    return decoded
 
 
 def _as_json(path: Path, finding: "Finding", classifier: "Classifier", overlay: Path | None) -> dict[str, Any]:

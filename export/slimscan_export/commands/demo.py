@@ -13,7 +13,7 @@ from time import monotonic
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.cli import main
 from slimscan_edge.errors import EXIT_DONE, InputError
-from slimscan_train.phantom import write_dataset
+from slimscan_train.phantom import CLASS_FOLDERS, write_dataset
 from slimscan_train.run import read_run
 
 PATIENTS = 1000
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--seed is {seed}, expected 0 or more")
     _make_room(folder, seed)
     os.environ.setdefault("SLIMSCAN_CACHE", str(folder / "cache"))  # nothing is left outside the folder
-    _note(f"drawing the X-rays of {PATIENTS:,} children, seed {seed}")
+    _note(f"drawing the X-rays of {PATIENTS:,} children, seed {seed}; {CLASS_FOLDERS['virus']} is the positive class")
     write_dataset(folder / "phantoms", patients=PATIENTS, seed=seed)
     for words in _steps(folder, seed):
         _note(f"\n$ slimscan {shlex.join(words)}")

@@ -73,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out.exists():
         raise InputError(f"{arguments.out} exists and a version is never overwritten; give another version")
     finished = read_run(arguments.run)
+    negative, positive = finished.split.labels
+    _note(f"{arguments.run}: {positive} is the positive class, {negative} the negative one")
     twins = Twins(mobile=arguments.mobile, onnx=arguments.onnx)
     twins.check(finished)
     if ladder_config:

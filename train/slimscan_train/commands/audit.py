@@ -2,17 +2,19 @@
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from slimscan_edge.errors import EXIT_DONE
+from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_DONE
+from slimscan_edge.files import printable_path
 from slimscan_train.audit import CHANCE, SHORTCUT_AUROC, STYLE, Association, Audit, Overlap, audit, observe
-from slimscan_train.dataset import Dataset, LabelledImage, read_dataset
-from slimscan_train.naming import RULES
+from slimscan_train.commands.data_options import DATA_HELP, add_reading_options, read_and_tell, reading_asked
+from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.split import read_split_images
 
 SHOWN = 5
@@ -23,32 +25,32 @@ Decodes every file as training would and tells, a line a check: files that canno
 labels; near-duplicates under two patients' names; patients and copies that two splits share; and label shortcuts,
 properties of the files (size, colour mode, brightness and so on) that by themselves tell the class with an AUROC
 farther than {SHORTCUT_AUROC} from 0.5, or that only files of one class have (p below {CHANCE}). A shortcut is a note to
-look into: some may be the disease itself. Nothing is changed, and notes do not change the exit code.
+look into: some may be the disease itself. Nothing is changed, and notes do not change the exit code; it is 2 where a
+file or a link could not even be opened.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = f"{parser.description}. {_DETAILS}"
-    parser.add_argument(
-        "data", type=Path, help="folder of [SPLIT/]CLASS/image, or a CSV of path, label, patient, split"
-    )
-    parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
+    parser.add_argument("data", type=Path, help=DATA_HELP)
+    add_reading_options(parser)
     parser.add_argument("--split", type=Path, metavar="FILE", help="look the splits of a split.json over as well")
     parser.add_argument("--json", action="store_true", help="print one JSON object with everything found instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found; exit code 0 whatever it is."""
+    """Print what was found; exit code 0 whatever it is, but 2 where a file could not even be opened."""
     warnings.filterwarnings("ignore", module="PIL")  # on damaged files; what matters in them comes as a reason
     split = read_split_images(arguments.split) if arguments.split else ()
-    dataset = read_dataset(arguments.data, naming=arguments.naming)
-    print(f"{arguments.data}: {dataset.describe()}", file=sys.stderr, flush=True)
+    dataset = read_and_tell(arguments.data, reading_asked(arguments))
     observations, unreadable = observe(dataset, _show_progress)
-    found = audit(dataset, observations, unreadable, split)
+    unopened = tuple(replace(bad, path=os.path.relpath(bad.path, dataset.root)) for bad in dataset.unreadable)
+    found = audit(dataset, observations, (*unopened, *unreadable), split)
+    code = EXIT_BAD_INPUT if dataset.unreadable else EXIT_DONE
     if arguments.json:
         print(json.dumps(_as_json(dataset, found)))
-        return EXIT_DONE
+        return code
     lines = [*_count_lines(found), ""]
     notes = 0
     for name, detail in _checks(dataset, found, arguments.split):
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines.append(f"{'note' if detail else 'ok':5} {name:16} {detail or 'none'}")
     lines += ["", f"{notes} note{'' if notes == 1 else 's'} to look into" if notes else "nothing to look into"]
     print("\n".join(lines).encode("utf-8", "backslashreplace").decode())  # a file's name may be any bytes
-    return EXIT_DONE
+    return code
 
 
 def _count_lines(found: Audit) -> list[str]:
@@ -69,8 +71,10 @@ def _count_lines(found: Audit) -> list[str]:
 def _checks(dataset: Dataset, found: Audit, split: Path | None) -> Iterator[tuple[str, str]]:
     """Each check's name with what it found in words, "" for nothing."""
     yield "unreadable", _listed(f"{len(found.unreadable)} files", [bad.reason for bad in found.unreadable])
+    passed_over = [f"{one.path} ({one.kind})" for one in dataset.passed_over if one.kind != "hidden"]
+    yield "passed over", _listed(f"{len(passed_over)} files and folders", passed_over)
     yield "exact copies", _groups("with the same bytes", found.exact_copies)
-    yield "label conflicts", _groups("with the same bytes and two labels", found.label_conflicts)
+    yield "label conflicts", _groups("with the same bytes and two labels", found.label_conflicts, shown=None)
     yield "near-duplicates", _groups("that show one picture for different patients", found.near_duplicates)
     if any(image.split for image in dataset.images):
         yield "own splits", _listed("overlap", [_overlap(overlap) for overlap in found.overlaps])
@@ -84,19 +88,21 @@ def _checks(dataset: Dataset, found: Audit, split: Path | None) -> Iterator[tupl
         yield "label shortcuts", ""
 
 
-def _groups(kind: str, groups: Sequence[Sequence[LabelledImage]]) -> str:
+def _groups(kind: str, groups: Sequence[Sequence[LabelledImage]], shown: int | None = SHOWN) -> str:
     files = sum(map(len, groups))
     patients = sum(len({image.patient for image in group}) > 1 for group in groups)
     head = f"{files} files {kind}, in {len(groups)} groups ({patients} of them of different patients)"
-    return _listed(head, [" = ".join(image.path for image in group[:SHOWN]) for group in groups])
+    return _listed(head, [" = ".join(image.path for image in group[:SHOWN]) for group in groups], shown)
 
 
-def _listed(head: str, examples: Sequence[str]) -> str:
-    """A count in words and the first examples, each on a line of its own; "" when there are none."""
+def _listed(head: str, examples: Sequence[str], shown: int | None = SHOWN) -> str:
+    """A count in words and the first examples, or all, each on a line of its own; "" when there are none."""
     if not examples:
         return ""
-    more = [f"and {len(examples) - SHOWN} more"] if len(examples) > SHOWN else []
-    return "".join([head, *(f"\n{'':23}{example}" for example in [*examples[:SHOWN], *more])])
+    rest = examples[shown:] if shown is not None else ()
+    more = [f"and {len(rest)} more"] if rest else []
+    lines = (printable_path(example) for example in [*examples[:shown], *more])
+    return "".join([head, *(f"\n{'':23}{line}" for line in lines)])
 
 
 def _overlap(overlap: Overlap) -> str:
@@ -120,6 +126,9 @@ def _as_json(dataset: Dataset, found: Audit) -> dict[str, Any]:
         "data": str(dataset.root),
         "naming": dataset.naming,
         "labels": dataset.labels,
+        "positive": dataset.labels[1],
+        "notes": dataset.notes,
+        "passed_over": [asdict(one) for one in dataset.passed_over],
         "images": len(dataset.images),
         "patients": len({image.patient for image in dataset.images}),
         **asdict(found),

@@ -1,29 +1,30 @@
 """`slimscan train DATA --out RUN`: split by patient, train, choose the operating point, write the run."""
 
 import argparse
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from slimscan_edge.errors import EXIT_DONE, InputError
+from slimscan_train.commands.data_options import DATA_HELP, add_reading_options, read_and_tell, reading_asked
 from slimscan_train.config import DEFAULT_RECIPE, read_recipe, recipes
-from slimscan_train.dataset import Dataset, read_dataset
+from slimscan_train.dataset import Dataset, Reading
 from slimscan_train.evaluation import evaluate, mean_and_spread
 from slimscan_train.fit import EpochRow
-from slimscan_train.naming import RULES
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.report import write_report
-from slimscan_train.run import Run, read_config, read_run
+from slimscan_train.run import Run, read_config, read_run, recorded_reading
+from slimscan_train.sources.classes import class_key
 from slimscan_train.split import read_split, reuse_split
 from slimscan_train.training import Progress, start_run, train_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "data", type=Path, help="folder of [SPLIT/]CLASS/image, or a CSV of path, label, patient, split"
-    )
+    parser.add_argument("data", type=Path, help=DATA_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder of the run, new or empty")
     parser.add_argument("--resume", action="store_true", help="go on with a stopped run, as it was asked then")
     parser.add_argument("--recipe", help=f"{', '.join(recipes())}, or a TOML file (default: {DEFAULT_RECIPE})")
@@ -48,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ImageNet weights of the recipe's network (default: its package, or a download)",
     )
     parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
-    parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
-    parser.add_argument("--positive", metavar="CLASS", help="the positive class (default: the last by alphabet)")
+    add_reading_options(parser)
     parser.add_argument(
         "--max-unreadable", type=float, default=0.01, metavar="SHARE", help="of images that may be unreadable (0.01)"
     )
@@ -57,20 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and report, once or fold by fold."""
-    dataset = read_dataset(arguments.data, naming=arguments.naming, positive=arguments.positive)
-    _note(f"{arguments.data}: {dataset.describe()}")
     folders = _folders(arguments.out, arguments.folds)
     _refuse_two_splits(arguments)
     if arguments.resume:
         _refuse_changes(arguments, folders)
-    else:
+    dataset = read_and_tell(arguments.data, _reading(arguments, folders))
+    if not arguments.resume:
         for folder, changes in folders.items():
             _start(arguments, dataset, folder, changes)
     load_tensorflow()
     try:
         runs = [_finish(dataset, folder) for folder in folders]
     except KeyboardInterrupt:
-        _note(f"stopped; go on with: slimscan {' '.join(_resuming(arguments))}")
+        _note(f"stopped; go on with: {shlex.join(_resuming(arguments, dataset.reading))}")
         raise
     if arguments.folds:
         print("\n".join(mean_and_spread(runs)))
@@ -122,6 +121,28 @@ def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str
         raise InputError(f"the run in {arguments.out} is finished; see {next(iter(folders)) / 'report.html'}")
 
 
+def _reading(arguments: argparse.Namespace, folders: Iterable[Path]) -> Reading:
+    """How the data set is read: as asked, and when a run is resumed as it was.
+
+    Raises:
+        InputError: A run is to be resumed on a data set that is read otherwise.
+    """
+    asked = reading_asked(arguments)
+    if not arguments.resume:
+        return asked
+    first = next(iter(folders))
+    split = read_split(first / "split.json")
+    recorded = recorded_reading(first) or asked
+    as_before = {
+        "naming": asked.naming in (None, recorded.naming, split.naming),
+        "columns": asked.columns in ((), recorded.columns),
+        "positive": asked.positive is None or class_key(asked.positive) == class_key(split.labels[1]),
+    }
+    if changed := [name for name, same in as_before.items() if not same]:
+        raise InputError(f"--resume goes on as the run was asked; leave out --{changed[0]}")
+    return replace(recorded, positive=split.labels[1], root=asked.root or recorded.root)
+
+
 def _finish(dataset: Dataset, folder: Path) -> Run:
     """Train what is not trained yet in a started run, and report what is not reported yet."""
     if _is_reported(folder):
@@ -149,9 +170,10 @@ def _is_reported(folder: Path) -> bool:
     return _is_trained(folder) and (folder / "report.html").exists()
 
 
-def _resuming(arguments: argparse.Namespace) -> list[str]:
+def _resuming(arguments: argparse.Namespace, reading: Reading) -> list[str]:
     folds = ["--folds", str(arguments.folds)] if arguments.folds else []
-    return ["train", str(arguments.data), "--out", str(arguments.out), *folds, "--resume"]
+    out = ["--out", str(arguments.out), *folds]
+    return ["slimscan", "train", str(arguments.data), *out, *reading.to_words(), "--resume"]
 
 
 @contextmanager

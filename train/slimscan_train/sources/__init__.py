@@ -1,0 +1,1 @@
+"""Where the records of a data set come from: folders or a table, as people have them."""

@@ -31,7 +31,6 @@ venv: $(VENV)/.project ## make .venv with the locked packages and this project, 
 $(VENV)/.locked: $(LOCK) $(OTHER)
 	@$(or $(PYTHON),false) -c 'import ensurepip' 2>/dev/null || { echo "make: no $(or $(PYTHON),Python 3.11, 3.12 or \
 	3.13) with venv is installed; on Debian and Ubuntu, run as root: apt-get install python3-venv" >&2; exit 4; }
-	@echo "installing the locked packages into $(VENV) (half a minute, and the time to fetch a gigabyte)"
 	@$(PYTHON) requirements/install.py $(VENV) --lock $(LOCK)
 	@touch $@
 

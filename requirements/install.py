@@ -67,6 +67,7 @@ def main(words: list[str] | None = None) -> int:
         require_platform()
         require_processor()
         require_room(arguments.venv)
+        print(f"installing the locked packages into {arguments.venv} (half a minute, and the download)", flush=True)
         try:
             install(arguments.lock, arguments.venv)
         except BaseException:
@@ -202,8 +203,8 @@ def run(*words: str | Path, environment: dict[str, str] | None = None) -> None:
     said = (done.stderr + done.stdout).strip()
     if any(words in said for words in NO_ROOM):
         raise NoRoomError(
-            "the disk is full, that of the packages or that of the caches of pip and uv; make room for "
-            f"{ROOM_BYTES / 1e9:.1f} GB on either, and for twice as much on one that cannot link files"
+            "the disk is full, that of the environment or that of the caches of pip and uv; make room, the packages "
+            f"take {ROOM_BYTES / 1e9:.1f} GB on each"
         )
     print(said, file=sys.stderr)
     name = "pip" if "-m" in asked[1:2] and asked[2] == "pip" else Path(asked[0]).name

@@ -12,7 +12,7 @@ from slimscan_train.dataset import Dataset, read_dataset
 from slimscan_train.evaluation import evaluate, mean_and_spread
 from slimscan_train.fit import EpochRow
 from slimscan_train.naming import RULES
-from slimscan_train.quiet import load_tensorflow
+from slimscan_train.quiet import load_tensorflow, require_avx
 from slimscan_train.report import write_report
 from slimscan_train.run import Run, read_config, read_run
 from slimscan_train.split import read_split, reuse_split
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and report, once or fold by fold."""
+    require_avx()
     dataset = read_dataset(arguments.data, naming=arguments.naming, positive=arguments.positive)
     _note(f"{arguments.data}: {dataset.describe()}")
     folders = _folders(arguments.out, arguments.folds)

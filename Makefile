@@ -18,8 +18,9 @@ PYTHON = $(shell for name in python3.11 python3.12 python3.13; do \
 	$$name -c 'import ensurepip' 2>/dev/null && echo $$name && break; done)
 endif
 PIP := $(BIN)/python -m pip -qq --no-input --disable-pip-version-check --require-virtualenv
-COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --python-version 3.11 --generate-hashes \
+COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --generate-hashes \
 	--constraint requirements/constraints.txt --custom-compile-command "make lock"
+WORKSTATION := $(COMPILE) --python-platform x86_64-manylinux_2_28 --extra all --group dev
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -71,8 +72,13 @@ reference: $(VENV)/.project ## train and export the reference bundle again: make
 	@cp runs/pneumonia-0.7.0.slimscan edge_runtime/slimscan_edge/reference/
 
 lock: $(VENV)/.locked ## resolve requirements/ again; pins that still fit stay
-	@$(COMPILE) --python-platform x86_64-manylinux_2_28 --extra all --group dev -o requirements/workstation.txt
-	@$(COMPILE) --universal -o requirements/device.txt
+	@$(WORKSTATION) --python-version 3.11 -o $(LOCK)
+	@for python in 3.12 3.13; do \
+		cp $(LOCK) $(VENV)/lock.txt; \
+		$(WORKSTATION) --python-version $$python -o $(VENV)/lock.txt; \
+		diff $(LOCK) $(VENV)/lock.txt || { echo "make: Python $$python needs other pins than 3.11" >&2; exit 1; }; \
+	done
+	@$(COMPILE) --python-version 3.11 --universal -o requirements/device.txt
 
 clean: ## remove .venv, caches and build products
 	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -66,6 +66,7 @@ def main(words: list[str] | None = None) -> int:
         require_python()
         require_platform()
         require_processor()
+        require_own(arguments.venv)
         require_room(arguments.venv)
         print(f"installing the locked packages into {arguments.venv} (half a minute, and the download)", flush=True)
         try:
@@ -73,7 +74,7 @@ def main(words: list[str] | None = None) -> int:
         except BaseException:
             shutil.rmtree(arguments.venv, ignore_errors=True)
             raise
-    except InstallError as exc:
+    except (InstallError, OSError) as exc:
         print(f"make: {exc}", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
@@ -126,9 +127,17 @@ def require_processor() -> None:
         raise InstallError(str(exc)) from exc
 
 
+def require_own(venv: Path) -> None:
+    """Refuse a folder that holds something else than an environment: it would be removed."""
+    if venv.exists() and not (venv / "pyvenv.cfg").is_file() and (not venv.is_dir() or any(venv.iterdir())):
+        raise InstallError(
+            f"{venv} is there and no virtual environment; it is left alone, move it or name another folder"
+        )
+
+
 def require_room(venv: Path) -> None:
     """Refuse a disk that the packages do not fit on."""
-    folder = venv.resolve().parent
+    folder = next(parent for parent in venv.resolve().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if free < ROOM_BYTES:
         raise InstallError(

@@ -176,7 +176,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, uv_wheel: Path) -> tuple[Path
     second = write_pages([wheel for wheel in wheels if wheel not in newer], folder / "second")
     settings = folder / "pip.conf"
     settings.write_text(f"[global]\nindex-url = {second}\n[install]\nextra-index-url =\n    {first}\n    {second}\n")
-    return folder, make_venv(folder, PIP_CONFIG_FILE=settings)
+    return folder, make_venv(folder, f"PYTHON={sys.executable}", PIP_CONFIG_FILE=settings)
 
 
 def test_newer_releases_play_no_part(made: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -323,6 +323,17 @@ def test_a_machine_without_wheels(
     monkeypatch.setattr(sys, "maxsize", 2 ** (bits - 1) - 1)
     monkeypatch.setattr(os, "confstr", lambda name: libc)
     assert named in refusal(installer, capsys, tmp_path)
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    installer: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "home").symlink_to(tmp_path)
+    for named in (tmp_path, tmp_path / "home", tmp_path / "thesis.txt"):
+        assert installer.main([str(named)]) == 4
+        assert "is left alone" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_a_disk_without_room(

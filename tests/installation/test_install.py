@@ -112,7 +112,7 @@ def make_venv(folder: Path, *options: str, **settings: str | Path) -> subprocess
         venv / ".locked",
     )
     return subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, env=environment, timeout=300, check=False
+        [str(word) for word in words], capture_output=True, text=True, env=environment, timeout=1800, check=False
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ settings.register_profile("slimscan", deadline=None)
 settings.load_profile("slimscan")
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say before the closing line what was skipped and why; a reason ends with the command that mends it."""
+    reasons = Counter(
+        " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
+        for report in terminalreporter.stats.get("skipped", ())
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count} skipped: {reason}")
 
 
 @pytest.fixture(scope="session")

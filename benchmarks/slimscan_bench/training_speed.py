@@ -28,6 +28,7 @@ from slimscan_bench.validity import reasons_invalid
 from slimscan_edge.errors import InputError, MachineError
 from slimscan_edge.interpreter import describe_package
 from slimscan_train.config import DEFAULT_RECIPE, TrainConfig, read_recipe
+from slimscan_train.quiet import require_avx
 
 SCHEMA_VERSION = 1
 SLOWDOWN_AT_MOST = 0.10
@@ -188,8 +189,9 @@ def measure_training_speed(
     Raises:
         ModuleNotFoundError: TensorFlow or its Keras is not installed.
         InputError: The recipe cannot be used.
-        MachineError: A process that trains ended.
+        MachineError: The processor has no AVX, or a process that trains ended.
     """
+    require_avx()
     packages = ", ".join(describe_package(package) for package in ("tensorflow", "tf_keras"))
     recipe = recipe or DEFAULT_RECIPE
     config = read_recipe(recipe, tuple(changes))

@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -56,7 +57,8 @@ def _machine() -> str:
     memory = ""
     if hasattr(os, "sysconf"):
         memory = f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**20:,.0f} MiB memory"
-    return f"{platform.machine()}, {platform.system()} {platform.release()}, {cores} cores{memory}"
+    bits = "" if sys.maxsize > 2**32 else ", 32-bit Python"
+    return f"{platform.machine()}{bits}, {platform.system()} {platform.release()}, {cores} cores{memory}"
 
 
 def _package(distribution: str, module: str) -> Check:
@@ -76,7 +78,24 @@ def _interpreter() -> Check:
     except ImportError as exc:
         return Check(name="interpreter", status="problem", detail=f"cannot be tried: {exc}")
     except InterpreterError as exc:
-        return Check(name="interpreter", status="problem", detail=str(exc))
+        return Check(name="interpreter", status="problem", detail=_on_32_bit_arm() or str(exc))
+
+
+def _on_32_bit_arm() -> str:
+    """Which interpreter a 32-bit ARM Python without one can have; empty for any other Python."""
+    machine = platform.machine()
+    if sys.maxsize > 2**32 or not machine.startswith(("arm", "aarch64")):
+        return ""
+    if any(map(_is_installed, ("tflite-runtime", "ai-edge-litert"))):
+        return ""
+    if machine.startswith("armv6") or sys.version_info >= (3, 12):
+        what = "ARMv6" if machine.startswith("armv6") else "32-bit ARM and Python 3.12 or newer"
+        return f"no TFLite interpreter is published for {what}; use a 64-bit system, or ARMv7 with Python 3.11"
+    kernel = " under a 64-bit kernel, which pip takes for a 64-bit one" if machine == "aarch64" else ""
+    return (
+        f"no TFLite interpreter is installed in this 32-bit Python{kernel}; "
+        "run: pip install 'numpy<2' pillow tflite-runtime"
+    )
 
 
 def _codecs() -> Iterator[Check]:

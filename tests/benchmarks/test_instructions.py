@@ -25,7 +25,9 @@ def test_what_one_more_answer_takes_leaves_the_start_out():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(
+    shutil.which("valgrind") is None, reason="valgrind is not installed; run as root: apt-get install valgrind"
+)
 def test_answers_are_counted_apart_from_the_start(golden_bundle_path, picture):
     (ours,) = count_instructions(golden_bundle_path, picture, ())
     assert (ours.way, ours.image) == ("slimscan", "grey.png")
@@ -53,7 +55,9 @@ def test_without_valgrind_it_says_what_to_install(golden_bundle_path, picture, m
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(
+    shutil.which("valgrind") is None, reason="valgrind is not installed; run as root: apt-get install valgrind"
+)
 def test_a_program_that_fails_under_valgrind_is_an_error(golden_bundle_path, tmp_path):
     with pytest.raises(MachineError, match="could not count"):
         count_instructions(golden_bundle_path, tmp_path / "missing.png", ())

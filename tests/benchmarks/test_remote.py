@@ -186,7 +186,9 @@ def test_a_record_of_another_version_is_refused(far, tmp_path, golden_bundle_pat
     assert "clinic is no record of slimscan bench of version" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(shutil.which("ssh") is None, reason="no SSH client is installed")
+@pytest.mark.skipif(
+    shutil.which("ssh") is None, reason="no SSH client is installed; run as root: apt-get install openssh-client"
+)
 def test_a_host_that_is_not_reached_is_an_error(golden_bundle_path, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

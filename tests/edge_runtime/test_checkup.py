@@ -65,6 +65,44 @@ def test_without_an_interpreter_it_says_what_to_install(golden_bundle_path, monk
     assert "bundle" not in found  # nothing can be said of it
 
 
+@pytest.mark.parametrize(
+    ("machine", "release", "named"),
+    [
+        ("aarch64", (3, 11), "under a 64-bit kernel"),
+        ("armv8l", (3, 11), "pip install 'numpy<2' pillow tflite-runtime"),
+        ("armv7l", (3, 11), "pip install 'numpy<2' pillow tflite-runtime"),
+        ("armv7l", (3, 12), "no TFLite interpreter is published for 32-bit ARM and Python 3.12"),
+        ("aarch64", (3, 13), "no TFLite interpreter is published for 32-bit ARM and Python 3.12"),
+        ("armv6l", (3, 11), "no TFLite interpreter is published for ARMv6"),
+    ],
+)
+def test_a_32_bit_arm_python_is_told_which_interpreter_it_can_have(monkeypatch, machine, release, named):
+    def absent():
+        raise InterpreterError("no TFLite interpreter is installed; run: pip install ai-edge-litert")
+
+    monkeypatch.setattr("slimscan_edge.interpreter.import_interpreter", absent)
+    monkeypatch.setattr("sys.maxsize", 2**31 - 1)
+    monkeypatch.setattr("sys.version_info", (*release, 0))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(checkup, "_is_installed", lambda name: False)
+    found = checks(None)
+    assert found["interpreter"].status == "problem"
+    assert named in found["interpreter"].detail
+    assert found["interpreter"].detail.count("\n") == 0
+    assert "32-bit Python" in found["machine"].detail
+
+
+def test_an_interpreter_that_does_not_load_is_told_in_its_own_words_on_32_bit_arm_too(monkeypatch):
+    def broken():
+        raise InterpreterError("tflite_runtime.interpreter is installed but does not load: NumPy 2")
+
+    monkeypatch.setattr("slimscan_edge.interpreter.import_interpreter", broken)
+    monkeypatch.setattr("sys.maxsize", 2**31 - 1)
+    monkeypatch.setattr("platform.machine", lambda: "armv7l")
+    monkeypatch.setattr(checkup, "_is_installed", lambda name: True)
+    assert checks(None)["interpreter"].detail.endswith("does not load: NumPy 2")
+
+
 def test_a_package_that_does_not_load_is_a_problem(golden_bundle_path, monkeypatch):
     def broken(name):
         raise ImportError("libopenblas.so.0: cannot open shared object file")

@@ -22,7 +22,7 @@ from slimscan_export.onnx_twin import (
 from slimscan_train.model import ModelConfig, build_model
 from slimscan_train.phantom import draw_phantom
 
-pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+pytest.importorskip("onnxruntime", reason="the onnx extra is not installed; run: make venv")
 pytestmark = pytest.mark.slow
 
 SPEC = PreprocessSpec(height=97, width=66, intensity="percentile")  # odd sizes: `same` pads unequally

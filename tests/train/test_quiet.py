@@ -1,10 +1,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from slimscan_train.quiet import held_back_stderr
+from slimscan_edge.cli import main
+from slimscan_edge.errors import MachineError
+from slimscan_train import quiet
+from slimscan_train.quiet import held_back_stderr, load_tensorflow
 
 
 def test_what_native_code_writes_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
@@ -32,3 +36,32 @@ def test_tensorflow_is_quiet_when_it_loads_and_when_it_compiles() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.fixture
+def without_avx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu sse4_2 popcnt\nbugs\t\t: avx\n")
+    monkeypatch.setattr(quiet, "CPUINFO", tmp_path / "cpuinfo")
+
+
+@pytest.mark.usefixtures("without_avx")
+@pytest.mark.parametrize(
+    "words",
+    [["train", "data", "--out", "run"], ["demo", "--out", "run"], ["export", "run", "--out", "a-1.0.0.slimscan"],
+     ["bench", "--training"]],
+)  # fmt: skip
+def test_a_processor_without_avx_is_told_before_anything_is_read_or_written(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(words) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"slimscan {words[0]}: this processor has no AVX")
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.usefixtures("without_avx")
+def test_tensorflow_is_not_loaded_without_avx() -> None:
+    with pytest.raises(MachineError, match="no AVX"):
+        load_tensorflow()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from slimscan_edge.errors import MachineError
 
-INSTALL = "-m pip --quiet --no-input --disable-pip-version-check install --require-hashes --only-binary :all: -r"
+INSTALL = (
+    "-m pip --quiet --no-input --disable-pip-version-check install --no-deps --require-hashes --only-binary=:all: -r"
+)
 INSTALL_SECONDS = 1800
 PYTHON = "python3.11"
 """What the pinned packages are resolved for."""

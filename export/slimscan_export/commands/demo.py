@@ -14,6 +14,7 @@ from slimscan_edge.atomic import write_atomically
 from slimscan_edge.cli import main
 from slimscan_edge.errors import EXIT_DONE, InputError
 from slimscan_train.phantom import CLASS_FOLDERS, write_dataset
+from slimscan_train.quiet import require_avx
 from slimscan_train.run import read_run
 
 PATIENTS = 1000
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Go through the chain; the exit code is that of the first step that did not end well."""
+    require_avx()
     folder, seed, start = arguments.out, arguments.seed, monotonic()
     if seed < 0:
         raise InputError(f"--seed is {seed}, expected 0 or more")

@@ -18,6 +18,7 @@ from slimscan_export.ladder_networks import RECOVERY
 from slimscan_export.ladder_rows import RECIPES
 from slimscan_export.policy import STRICT, read_policy
 from slimscan_export.twins import Twins
+from slimscan_train.quiet import require_avx
 from slimscan_train.run import read_run
 
 
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export and report; the exit code is the verdict's."""
+    require_avx()
     name, version = _name_and_version(arguments.out)
     try:
         config = ExportConfig(

@@ -14,7 +14,7 @@ from slimscan_train.config import DEFAULT_RECIPE, read_recipe, recipes
 from slimscan_train.dataset import Dataset, Reading
 from slimscan_train.evaluation import evaluate, mean_and_spread
 from slimscan_train.fit import EpochRow
-from slimscan_train.quiet import load_tensorflow
+from slimscan_train.quiet import load_tensorflow, require_avx
 from slimscan_train.report import write_report
 from slimscan_train.run import Run, read_config, read_run, recorded_reading
 from slimscan_train.sources.classes import class_key
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train and report, once or fold by fold."""
+    require_avx()
     folders = _folders(arguments.out, arguments.folds)
     _refuse_two_splits(arguments)
     if arguments.resume:

@@ -10,6 +10,7 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.intervals import proportion
 from slimscan_train.metrics import Figures, figures
 from slimscan_train.run import Run, ScoreRow, read_scores
+from slimscan_train.surroundings import SWAPPED, SWAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +48,9 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """The split, and the shift in brackets."""
+        """The split, and the shift in brackets; `val_swap` for `val` in other surroundings."""
+        if self.shift == SWAPPED:
+            return f"{self.split}_{SWAPPED}"
         return f"{self.split} ({self.shift})" if self.shift else self.split
 
     @property
@@ -73,10 +76,10 @@ def evaluate(run: Run) -> tuple[Evaluation, ...]:
 
 
 def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: OperatingPoint) -> tuple[Evaluation, ...]:
-    """Group score rows by split and shift, in the order of their first row."""
+    """Group score rows by split and shift, in the order of their first row; all swaps are one shift, and come first."""
     groups: dict[tuple[str, str], list[ScoreRow]] = {}
-    for row in rows:
-        groups.setdefault((row.split, row.shift), []).append(row)
+    for row in sorted(rows, key=lambda row: row.shift not in SWAPS):
+        groups.setdefault((row.split, SWAPPED if row.shift in SWAPS else row.shift), []).append(row)
     return tuple(
         Evaluation(
             split=split,

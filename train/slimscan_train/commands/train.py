@@ -16,6 +16,7 @@ from slimscan_train.quiet import load_tensorflow
 from slimscan_train.report import write_report
 from slimscan_train.run import Run, read_config, read_run
 from slimscan_train.split import read_split, reuse_split
+from slimscan_train.surroundings import SWAPPED
 from slimscan_train.training import Progress, start_run, train_run
 
 
@@ -46,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="ImageNet weights of the recipe's network (default: its package, or a download)",
+    )
+    parser.add_argument(
+        "--lungs",
+        type=Path,
+        metavar="DIR",
+        help="outlines of the lungs, CLASS/NAME.png for CLASS/NAME.jpeg: surroundings are swapped between patients",
     )
     parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
     parser.add_argument("--naming", choices=RULES, help="how names tell patients (default: recognised, and said)")
@@ -107,11 +114,16 @@ def _start(arguments: argparse.Namespace, dataset: Dataset, folder: Path, change
         max_unreadable=arguments.max_unreadable,
         teachers=arguments.teacher,
         weights=arguments.weights,
+        lungs=arguments.lungs,
     )
 
 
 def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str, ...]]) -> None:
-    given = [name for name in ("recipe", "epochs", "seed", "split", "weights") if getattr(arguments, name) is not None]
+    given = [
+        name
+        for name in ("recipe", "epochs", "seed", "split", "weights", "lungs")
+        if getattr(arguments, name) is not None
+    ]
     given += ["teacher"] if arguments.teacher else []
     if given or arguments.set:
         raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")
@@ -185,7 +197,7 @@ def _line(row: EpochRow, epochs: int) -> str:
 
 
 def _summary(finished: Run) -> str:
-    return "\n".join(line.text for line in evaluate(finished) if not line.shift)
+    return "\n".join(line.text for line in evaluate(finished) if line.shift in ("", SWAPPED))
 
 
 def _note(text: str) -> None:

@@ -167,7 +167,8 @@ def judge(
         model_bytes=len(variants["int8"]),
         subgroups=_subgroups(run.split, images),
         shifts=tuple(
-            Shifted(name=shift, pair=paired(choosing, _logits(recorded, choosing, shift), shift)) for shift in run.shifts
+            Shifted(name=shift, pair=paired(choosing, _logits(recorded, choosing, shift), shift))
+            for shift in run.shifts
         ),
         logit_step=logit_spec(variants["int8"]).scale or None,
         arena_bytes=arena,

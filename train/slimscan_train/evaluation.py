@@ -18,7 +18,7 @@ class Evaluation:
     """One model on one set of images at one operating point. Scores are stored, figures computed.
 
     Attributes:
-        split: Which patients.
+        split: Which patients; `val_swap` for those of `val` in other surroundings.
         shift: Named image shift, "" for the images as they are.
         rows: The scores.
         positive: Labels `[N]`, in the order of `rows`.
@@ -48,21 +48,24 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """The split, and the shift in brackets; `val_swap` for `val` in other surroundings."""
-        if self.shift == SWAPPED:
-            return f"{self.split}_{SWAPPED}"
+        """The split, and the shift in brackets."""
         return f"{self.split} ({self.shift})" if self.shift else self.split
+
+    @property
+    def draws(self) -> int:
+        """How often each image is among the rows: as often as its surroundings were swapped, else once."""
+        return len({row.shift for row in self.rows})
 
     @property
     def text(self) -> str:
         """One line: who, how many, and the figures with exact 95 % intervals."""
-        found, positives = self.figures, int(self.positive.sum())
-        patients = len({row.patient for row in self.rows})
+        found, positives = self.figures, int(self.positive.sum()) // self.draws
+        patients, images = len({row.patient for row in self.rows}), len(self.rows) // self.draws
         return (
             f"{self.name}: AUROC {found.auroc:.4f}, "
             f"sensitivity {_with_interval(found.sensitivity, positives)}, "
-            f"specificity {_with_interval(found.specificity, len(self.rows) - positives)} "
-            f"({len(self.rows)} images of {patients} patients, threshold {self.point.threshold:.3f})"
+            f"specificity {_with_interval(found.specificity, images - positives)} "
+            f"({images} images of {patients} patients, threshold {self.point.threshold:.3f})"
         )
 
 
@@ -76,10 +79,14 @@ def evaluate(run: Run) -> tuple[Evaluation, ...]:
 
 
 def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: OperatingPoint) -> tuple[Evaluation, ...]:
-    """Group score rows by split and shift, in the order of their first row; all swaps are one shift, and come first."""
+    """Group score rows by split and shift, in the order of their first row.
+
+    All swaps of a split are one set (`slimscan_train.surroundings.SWAPPED`), and come first.
+    """
     groups: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in sorted(rows, key=lambda row: row.shift not in SWAPS):
-        groups.setdefault((row.split, SWAPPED if row.shift in SWAPS else row.shift), []).append(row)
+        name = (SWAPPED[row.split], "") if row.shift in SWAPS else (row.split, row.shift)
+        groups.setdefault(name, []).append(row)
     return tuple(
         Evaluation(
             split=split,

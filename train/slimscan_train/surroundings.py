@@ -22,8 +22,8 @@ from slimscan_train.split import Split
 SWAPS = ("swap-1", "swap-2", "swap-3")
 """The fixed draws of other surroundings that validation images are scored in, named like image shifts."""
 
-SWAPPED = "swap"
-"""All of them together."""
+SWAPPED = {"val": "val_swap", "val_shift": "val_shift_swap"}
+"""What a split in all of them together is called."""
 
 MARGIN = 0.03
 """Kept around the box of the lungs, as a share of the frame: ribs and diaphragm belong to the lungs' own picture."""

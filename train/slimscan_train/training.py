@@ -186,8 +186,9 @@ def operating_point(
     members: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in sorted(rows, key=lambda row: (row.split, row.shift)):
         if row.split in VALIDATION:
-            members.setdefault((row.split, SWAPPED if row.shift in SWAPS else row.shift), []).append(row)
-    first = ("val", SWAPPED) if ("val", SWAPPED) in members else ("val", "")
+            name = (SWAPPED[row.split], "") if row.shift in SWAPS else (row.split, row.shift)
+            members.setdefault(name, []).append(row)
+    first = next(name for name in ((SWAPPED["val"], ""), *members) if name in members)
     sets = [
         ScoredSet(
             logits=np.array([row.logit for row in found]),
@@ -197,13 +198,12 @@ def operating_point(
         for _, found in sorted(members.items(), key=lambda item: item[0] != first)
     ]
     images, patients = (len({getattr(row, of) for f in members.values() for row in f}) for of in ("image", "patient"))
-    shifts = len([shift for _, shift in members if shift not in ("", SWAPPED)])
-    swapped = ", each in other surroundings," if first[1] else ""
+    shifts = len([shift for _, shift in members if shift])
     return choose_operating_point(
         sets,
         target_sensitivity=config.operate.target_sensitivity,
         least_specificity=config.operate.least_specificity,
-        chosen_on=f"{', '.join(dict.fromkeys(name for name, _ in members))}{swapped} and {shifts} named image shifts: "
+        chosen_on=f"{', '.join(dict.fromkeys(name for name, _ in members))} and {shifts} named image shifts: "
         f"{images} images of {patients} patients, {model} model",
     )
 

@@ -16,7 +16,6 @@ from slimscan_train.quiet import load_tensorflow
 from slimscan_train.report import write_report
 from slimscan_train.run import Run, read_config, read_run
 from slimscan_train.split import read_split, reuse_split
-from slimscan_train.surroundings import SWAPPED
 from slimscan_train.training import Progress, start_run, train_run
 
 
@@ -197,7 +196,7 @@ def _line(row: EpochRow, epochs: int) -> str:
 
 
 def _summary(finished: Run) -> str:
-    return "\n".join(line.text for line in evaluate(finished) if line.shift in ("", SWAPPED))
+    return "\n".join(line.text for line in evaluate(finished) if not line.shift)
 
 
 def _note(text: str) -> None:

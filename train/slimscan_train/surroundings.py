@@ -44,7 +44,7 @@ def measure_lungs(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDAr
     Returns:
         float32 `[N, 6]`: the box with its margin, inside the frame, and mean and standard deviation of grey in it.
     """
-    grown = np.clip(boxes + np.float32([-MARGIN, -MARGIN, MARGIN, MARGIN]), 0.0, 1.0)
+    grown = np.clip(boxes + np.array([-MARGIN, -MARGIN, MARGIN, MARGIN], np.float32), 0.0, 1.0)
     levels = np.full((len(boxes), 2), np.nan, np.float32)
     for row in np.flatnonzero(np.isfinite(grown).all(axis=1)):
         left, top, right, bottom = _in_pixels(grown[row], pixels.shape[1:3])
@@ -188,15 +188,14 @@ class _Pool:
 
     def swap(self, image: LabelledImage, draw: int) -> NDArray[np.uint8]:
         row = self._row[image.path]
+        own: NDArray[np.uint8] = self._pixels[row]
         rng = np.random.default_rng([draw, int(image.sha256[:8], 16)])
         donors = self._donors[int(rng.random() < 0.5)]
         donors = donors[self._patients[donors] != image.patient]
         if not len(donors) or np.isnan(self._lungs[row]).any():
-            return self._pixels[row]
+            return own
         donor = int(rng.choice(donors))
-        return swap_picture(
-            self._pixels[row], self._lungs[row], self._pixels[donor], self._lungs[donor], toned=rng.random() < 0.5
-        )
+        return swap_picture(own, self._lungs[row], self._pixels[donor], self._lungs[donor], toned=rng.random() < 0.5)
 
 
 @functools.lru_cache(maxsize=8)
@@ -226,7 +225,7 @@ def swap_picture(
     """
     left, top, right, bottom = _in_pixels(other_lungs, other.shape[:2])
     height, width = own.shape[:2]
-    extent = tuple(float(edge) for edge in own_lungs[:4] * np.float32([width, height, width, height]))
+    extent = tuple(float(edge) for edge in own_lungs[:4] * np.array([width, height, width, height], np.float32))
     channels = [
         np.asarray(
             Image.fromarray(own[..., channel]).transform(

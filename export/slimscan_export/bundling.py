@@ -25,7 +25,7 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_export.convert import output_roles
 from slimscan_export.guarding import fit_guard, guard_json
 from slimscan_export.provenance import intended_use, tool_versions, training_data
-from slimscan_export.summary import SetSummary
+from slimscan_export.summary import SetSummary, in_other_surroundings
 from slimscan_train.phantom import Subtype, draw_phantom
 from slimscan_train.report import render
 from slimscan_train.run import Run
@@ -115,4 +115,6 @@ def _golden_images() -> dict[str, bytes]:
 
 def _card(manifest: Manifest, sets: tuple[SetSummary, ...], shifts: tuple[SetSummary, ...]) -> str:
     """The model card: one self-contained page, the same for the same bundle."""
-    return render(TEMPLATES / "card.html", manifest=manifest, sets=sets, shifts=shifts)
+    return render(
+        TEMPLATES / "card.html", manifest=manifest, sets=sets, shifts=shifts, swapped=in_other_surroundings(shifts)
+    )

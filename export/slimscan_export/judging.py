@@ -24,7 +24,6 @@ from slimscan_export.summary import CalibrationSet, calibration_set, logit_spec
 from slimscan_train.dataset import LabelledImage
 from slimscan_train.fit import predict_logits
 from slimscan_train.run import Run, ScoreRow, read_scores
-from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split
 from slimscan_train.training import VALIDATION, operating_point, score_rows
 
@@ -145,7 +144,7 @@ def judge(
     candidate_run = run
     if preprocess and preprocess != run.config.preprocess:
         candidate_run = dataclasses.replace(run, config=dataclasses.replace(run.config, preprocess=preprocess))
-    rows = score_rows(tflite_logits(variants["int8"]), candidate_run.config, run.split, run.data_root, note)
+    rows = score_rows(tflite_logits(variants["int8"]), candidate_run.config, run.split, run.data_root, note, run.lungs)
     answered = {(row.image, row.shift): row for row in rows}
     point = operating_point(rows, run.config, run.split.labels[1], "int8")
 
@@ -168,7 +167,8 @@ def judge(
         model_bytes=len(variants["int8"]),
         subgroups=_subgroups(run.split, images),
         shifts=tuple(
-            Shifted(name=shift, pair=paired(choosing, _logits(recorded, choosing, shift), shift)) for shift in SHIFTS
+            Shifted(name=shift, pair=paired(choosing, _logits(recorded, choosing, shift), shift))
+            for shift in run.shifts
         ),
         logit_step=logit_spec(variants["int8"]).scale or None,
         arena_bytes=arena,
@@ -203,7 +203,7 @@ def recorded_scores(run: Run) -> Rows:
     """
     rows = {(row.image, row.shift): row for row in read_scores(run.folder / "scores.csv")}
     needed = [(image.path, "") for image in run.split.select(*VALIDATION)]
-    needed += [(image.path, shift) for shift in SHIFTS for image in run.split.select(CHOOSING_SPLIT)]
+    needed += [(image.path, shift) for shift in run.shifts for image in run.split.select(CHOOSING_SPLIT)]
     absent = [key for key in needed if key not in rows]
     if absent:
         image, shift = absent[0]

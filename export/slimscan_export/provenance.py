@@ -1,6 +1,7 @@
 """What a bundle and its report say of the model's data, its use, its limits, and the tools that made it."""
 
 from importlib.metadata import version
+from pathlib import Path
 
 from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
 from slimscan_train.run import Run
@@ -8,7 +9,7 @@ from slimscan_train.run import Run
 LIMITS = (
     "The figures hold for images like those described under Data. Another clinic's machines, ages or diseases may give "
     "others: score your own labelled images before relying on any of them.",
-    "Both models' thresholds were chosen on val, so that val flatters both; val_shift is the fairer of the two.",
+    "Both models' thresholds were chosen on all of these patients, so that their figures flatter both.",
     "That int8 answers as float does, which is what the gates decide, does not make the float model right: "
     "what both miss counts against neither here.",
     "A model may also go by what the frame shows beside the lungs. Give it pictures as the machine framed them; the "
@@ -23,6 +24,10 @@ _KERMANY = {
     "licence": "CC BY 4.0",
     "basis": "recognised by how the files are named; if yours only bear such names, none of this holds",
 }
+_V7_LABS = (
+    "of the lungs, drawn by people: V7 Labs, COVID-19 X-ray dataset (github.com/v7labs/covid-19-xray-dataset), "
+    "annotations CC BY 4.0"
+)
 _UNDECLARED = {
     "description": "a data set of the user's own",
     "attribution": "not declared",
@@ -43,7 +48,13 @@ def intended_use(run: Run) -> str:
 
 def training_data(run: Run) -> dict[str, str]:
     """Description, attribution and licence of a run's images, as far as their naming tells, and how they were split."""
-    return {**(_KERMANY if run.split.naming == "kermany" else _UNDECLARED), "split": run.split.describe()}
+    outlines = {"outlines": _outlines(run.lungs)} if run.lungs else {}
+    return {**(_KERMANY if run.split.naming == "kermany" else _UNDECLARED), **outlines, "split": run.split.describe()}
+
+
+def _outlines(folder: Path) -> str:
+    """Whose outlines of the lungs they are, recognised by the table that goes with the publisher's masks."""
+    return _V7_LABS if (folder / "lungs.csv").exists() else "of the lungs; attribution and licence not declared"
 
 
 def tool_versions() -> dict[str, str]:

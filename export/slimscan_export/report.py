@@ -16,11 +16,19 @@ from slimscan_export.ladder import LEAST_GAIN, PICK_RULE, Ladder
 from slimscan_export.micro import MicroCheck
 from slimscan_export.plots import ladder_plots, logit_scatter
 from slimscan_export.provenance import LIMITS, intended_use, tool_versions, training_data
-from slimscan_export.summary import Case, ExportSummary, split_pair, summarise
+from slimscan_export.summary import (
+    Case,
+    ExportSummary,
+    compare_shifts,
+    in_other_surroundings,
+    split_pair,
+    summarise,
+)
 from slimscan_train.plots import Reliability, reliability_diagram
 from slimscan_train.reliability import BINS
 from slimscan_train.report import EvidencePicture, draw_evidence, render
 from slimscan_train.run import Run
+from slimscan_train.surroundings import SWAPS
 
 if TYPE_CHECKING:
     from slimscan_export.judging import Export
@@ -83,6 +91,9 @@ def write_report(
         training_data=training_data(run),
         intended_use=intended_use(run),
         limits=LIMITS,
+        swapped=in_other_surroundings(
+            compare_shifts(shift for shift in export.candidate.shifts if shift.name in SWAPS)
+        ),
         tools=tool_versions(),
         ladder=ladder,
         ladder_plots=ladder_plots(ladder) if ladder else {},

@@ -1,7 +1,7 @@
 """An export in figures: the float model against the int8 one, all that the report and the card say."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from slimscan_train.intervals import Estimate, clustered_auroc, proportion
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
 from slimscan_train.run import Run
 from slimscan_train.split import Split
+from slimscan_train.surroundings import SWAPS
 
 if TYPE_CHECKING:
     from slimscan_export.judging import Export
@@ -274,6 +275,12 @@ def compare_shifts(shifts: Iterable[Shifted]) -> tuple[SetSummary, ...]:
         return sum(one.candidate.value for one in found.comparisons if one.measure != "AUROC")
 
     return tuple(sorted((_set(shift.name, shift.pair) for shift in shifts), key=rates))
+
+
+def in_other_surroundings(shifts: Sequence[SetSummary]) -> dict[str, float]:
+    """The int8 model's figures on `val_swap` by measure, the mean of its draws; none where nothing was swapped."""
+    draws = [found.comparisons for found in shifts if found.split in SWAPS]
+    return {same[0].measure: float(np.mean([one.candidate.value for one in same])) for same in zip(*draws, strict=True)}
 
 
 def split_pair(split: Split, pair: PairedScores) -> dict[str, PairedScores]:

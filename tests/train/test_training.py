@@ -57,6 +57,7 @@ def test_a_started_run_says_what_was_asked(dataset: Dataset, tmp_path: Path) -> 
         "unreadable": {},
         "teachers": [],
         "weights": None,
+        "lungs": None,
     }
 
 

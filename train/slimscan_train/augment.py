@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec
+from slimscan_train.surroundings import blend_surroundings, draw_surroundings, own_transforms
 
 REVISION = 2
 """Counted up whenever the same seed comes to give other pixels: what a teacher answered before is not of them."""
@@ -30,6 +31,9 @@ class AugmentConfig:
     """How strongly training images are varied. Zero turns a variation off.
 
     Attributes:
+        swap: Share of the images whose lungs are put into the surroundings of another image of the batch, of either
+            class; only where outlines of the lungs are known (`slimscan_train.surroundings`).
+        marker: Share of the images that get a letter or print near their corners, or have one blacked out.
         margin: How many times the input's sides the pixels have that are cropped from: 7/6 leaves a crop of 0.73 of the
             area as sharp as the input; 1 where pictures have no more pixels to give.
         negative_cut: Largest share of the height that a negative picture loses above, and below, before anything else:
@@ -49,6 +53,8 @@ class AugmentConfig:
         mixup: Alpha of the Beta distribution that pairs of images are mixed by (Zhang et al. 2018).
     """
 
+    swap: float = 0.9
+    marker: float = 0.0
     margin: float = 7 / 6
     negative_cut: float = 0.0
     crop_area_min: float = 0.2
@@ -73,12 +79,13 @@ class AugmentConfig:
             raise ValueError(f"margin is {self.margin}, expected 1 to 4")
         if not 0 <= self.rotation_deg <= 45:
             raise ValueError(f"rotation_deg is {self.rotation_deg}, expected 0 to 45")
-        for name in ("gamma", "contrast", "exposure", "blur", "noise", "erase", "mixup"):
+        for name in ("swap", "marker", "gamma", "contrast", "exposure", "blur", "noise", "erase", "mixup"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
 
 
 UNVARIED = AugmentConfig(
+    swap=0.0,
     crop_area_min=1.0,
     crop_area_max=1.0,
     crop_aspect=1.0,
@@ -98,7 +105,9 @@ def larger(spec: PreprocessSpec, config: AugmentConfig) -> PreprocessSpec:
     return replace(spec, height=height, width=width, intensity="none")
 
 
-def augment(pixels: Any, positive: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec) -> Any:
+def augment(
+    pixels: Any, positive: Any, seed: Any, config: AugmentConfig, spec: PreprocessSpec, lungs: Any = None
+) -> Any:
     """Vary a batch.
 
     Args:
@@ -107,6 +116,7 @@ def augment(pixels: Any, positive: Any, seed: Any, config: AugmentConfig, spec: 
         seed: int32 `[2]`, stateless.
         config: How strongly.
         spec: What the network sees: its size, and how intensity is normalised.
+        lungs: float32 `[B, 6]`, from `slimscan_train.surroundings.measure_lungs`; None where nothing is known of them.
 
     Returns:
         float32 `[B, H, W, C]`, grey levels 0 to 255.
@@ -119,7 +129,11 @@ def augment(pixels: Any, positive: Any, seed: Any, config: AugmentConfig, spec: 
     rows: tuple[Any, Any] = (0, pixels.shape[1])
     if config.negative_cut:
         pixels, rows = _cut(pixels, positive, seeds[3], config.negative_cut)
-    x = _compiled(_sample)(pixels, _transforms(pixels, rows, seeds[1], config, spec), spec.height, spec.width)
+    transforms = _transforms(pixels, rows, seeds[1], config, spec)
+    if lungs is None or not config.swap:
+        x = _compiled(_sample)(pixels, transforms, spec.height, spec.width)
+    else:
+        x = _swapped(pixels, lungs, transforms, seeds[3], config.swap, spec)
     x = _compiled(_texture)(
         x,
         _tone_table(x, seeds[0], config, spec),
@@ -200,6 +214,16 @@ def _transforms(pixels: Any, rows: tuple[Any, Any], seed: Any, config: AugmentCo
     offset_x = centre_x - a * (spec.width - 1) / 2.0 - b * (spec.height - 1) / 2.0
     offset_y = centre_y - d * (spec.width - 1) / 2.0 - e * (spec.height - 1) / 2.0
     return tf.stack([a, b, offset_x, d, e, offset_y], axis=1)
+
+
+def _swapped(pixels: Any, lungs: Any, transforms: Any, seed: Any, share: float, spec: PreprocessSpec) -> Any:
+    """As `_sample`, of images whose lungs lie in the surroundings of others of the batch."""
+    import tensorflow as tf
+
+    donors, drawn = draw_surroundings(lungs, seed, share, tuple(pixels.shape[1:3]))
+    other = _compiled(_sample)(tf.gather(pixels, donors), transforms, spec.height, spec.width)
+    own = _compiled(_sample)(pixels, own_transforms(transforms, drawn), spec.height, spec.width)
+    return _compiled(blend_surroundings)(own, other, transforms, drawn)
 
 
 def _sample(pixels: Any, transforms: Any, height: int, width: int) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_train.augment import UNVARIED, AugmentConfig, augment, mixup_weights
+from slimscan_train.markers import mark
 from slimscan_train.model import normalise_pixels
 
 Batch: TypeAlias = tuple[Any, Any, Any, Any]
@@ -33,6 +34,7 @@ class TrainingSet:
         spec: What the network sees of them.
         frequencies: float64 `[N]`, above 0, how often an image is drawn against others of its class in balanced
             batches; None for each as often.
+        lungs: float32 `[N, 6]`, where the lungs lie (`slimscan_train.surroundings.measure_lungs`); None when unknown.
     """
 
     pixels: NDArray[np.uint8]
@@ -40,6 +42,7 @@ class TrainingSet:
     weights: NDArray[np.float32]
     spec: PreprocessSpec
     frequencies: NDArray[np.float64] | None = None
+    lungs: NDArray[np.float32] | None = None
 
     @property
     def positive(self) -> NDArray[np.bool_]:
@@ -103,7 +106,11 @@ def training_batches(
     def prepared(step: int) -> Batch:
         chosen = order[step]
         state = tf.constant([(seed * 100_003 + epoch) % 2**31, step])
-        pixels, targets = varied(tf.constant(data.pixels[chosen]), tf.constant(data.targets[chosen]), state)
+        lungs = None if data.lungs is None else tf.constant(data.lungs[chosen])
+        raw = data.pixels[chosen]
+        if config.marker:
+            mark(raw, config.marker, np.random.default_rng((seed, epoch, step)))
+        pixels, targets = varied(tf.constant(raw), tf.constant(data.targets[chosen]), state, lungs)
         return pixels, targets, tf.constant(data.weights[chosen]), None
 
     with ThreadPoolExecutor(_AHEAD) as pool:
@@ -116,19 +123,19 @@ def training_batches(
 
 
 @functools.cache
-def _varied(config: AugmentConfig, spec: PreprocessSpec) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
-    """The graph from raw pixels, targets and a seed to the network's pixels and targets, traced once for all epochs."""
+def _varied(config: AugmentConfig, spec: PreprocessSpec) -> Callable[[Any, Any, Any, Any], tuple[Any, Any]]:
+    """The graph from raw pixels, targets, a seed and lungs to pixels and targets, traced once for all epochs."""
     import tensorflow as tf
 
-    def varied(raw: Any, targets: Any, state: Any) -> tuple[Any, Any]:
-        pixels = normalise_pixels(augment(raw, targets[:, 0] > 0.5, state, config, spec))
+    def varied(raw: Any, targets: Any, state: Any, lungs: Any) -> tuple[Any, Any]:
+        pixels = normalise_pixels(augment(raw, targets[:, 0] > 0.5, state, config, spec, lungs))
         if config.mixup:
             share = mixup_weights(raw.shape[0], state, config.mixup)
             pixels = share[:, None, None, None] * pixels + (1 - share)[:, None, None, None] * pixels[::-1]
             targets = share[:, None] * targets + (1 - share)[:, None] * targets[::-1]
         return pixels, targets
 
-    traced: Callable[[Any, Any, Any], tuple[Any, Any]] = tf.function(varied, autograph=False)
+    traced: Callable[[Any, Any, Any, Any], tuple[Any, Any]] = tf.function(varied, autograph=False)
     return traced
 
 

@@ -120,6 +120,7 @@ def _key(runs: Sequence[Run], config: TrainConfig, train: TrainingSet) -> str:
         digest.update((run.folder / "model.keras").read_bytes())
     digest.update(np.ascontiguousarray(train.pixels).data)
     digest.update(train.targets.tobytes())
-    if train.frequencies is not None:
-        digest.update(train.frequencies.tobytes())
+    for known in (train.frequencies, train.lungs):
+        if known is not None:
+            digest.update(known.tobytes())
     return digest.hexdigest()[:32]

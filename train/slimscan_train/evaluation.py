@@ -10,6 +10,7 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.intervals import proportion
 from slimscan_train.metrics import Figures, figures
 from slimscan_train.run import Run, ScoreRow, read_scores
+from slimscan_train.surroundings import SWAPPED, SWAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -17,7 +18,7 @@ class Evaluation:
     """One model on one set of images at one operating point. Scores are stored, figures computed.
 
     Attributes:
-        split: Which patients.
+        split: Which patients; `val_swap` for those of `val` in other surroundings.
         shift: Named image shift, "" for the images as they are.
         rows: The scores.
         positive: Labels `[N]`, in the order of `rows`.
@@ -51,15 +52,20 @@ class Evaluation:
         return f"{self.split} ({self.shift})" if self.shift else self.split
 
     @property
+    def draws(self) -> int:
+        """How often each image is among the rows: as often as its surroundings were swapped, else once."""
+        return len({row.shift for row in self.rows})
+
+    @property
     def text(self) -> str:
         """One line: who, how many, and the figures with exact 95 % intervals."""
-        found, positives = self.figures, int(self.positive.sum())
-        patients = len({row.patient for row in self.rows})
+        found, positives = self.figures, int(self.positive.sum()) // self.draws
+        patients, images = len({row.patient for row in self.rows}), len(self.rows) // self.draws
         return (
             f"{self.name}: AUROC {found.auroc:.4f}, "
             f"sensitivity {_with_interval(found.sensitivity, positives)}, "
-            f"specificity {_with_interval(found.specificity, len(self.rows) - positives)} "
-            f"({len(self.rows)} images of {patients} patients, threshold {self.point.threshold:.3f})"
+            f"specificity {_with_interval(found.specificity, images - positives)} "
+            f"({images} images of {patients} patients, threshold {self.point.threshold:.3f})"
         )
 
 
@@ -73,10 +79,14 @@ def evaluate(run: Run) -> tuple[Evaluation, ...]:
 
 
 def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: OperatingPoint) -> tuple[Evaluation, ...]:
-    """Group score rows by split and shift, in the order of their first row."""
+    """Group score rows by split and shift, in the order of their first row.
+
+    All swaps of a split are one set (`slimscan_train.surroundings.SWAPPED`), and come first.
+    """
     groups: dict[tuple[str, str], list[ScoreRow]] = {}
-    for row in rows:
-        groups.setdefault((row.split, row.shift), []).append(row)
+    for row in sorted(rows, key=lambda row: row.shift not in SWAPS):
+        name = (SWAPPED[row.split], "") if row.shift in SWAPS else (row.split, row.shift)
+        groups.setdefault(name, []).append(row)
     return tuple(
         Evaluation(
             split=split,

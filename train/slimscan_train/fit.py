@@ -256,17 +256,35 @@ def build_optimizer(model: Any, asked: FitConfig, steps: int) -> Any:
 
 
 def _schedule(asked: FitConfig, steps: int) -> Any:
-    """Linear warm-up, then half a cosine to a hundredth of the peak."""
+    """Linear warm-up, then half a cosine to a hundredth of the peak; after a restart another, from half of the peak."""
+    import tensorflow as tf
     import tf_keras
 
     warmup = max(1, round(asked.warmup_epochs * steps))
-    return tf_keras.optimizers.schedules.CosineDecay(
+    ends = (asked.restart or asked.epochs) * steps
+    first = tf_keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=asked.learning_rate / 100,
-        decay_steps=max(1, asked.epochs * steps - warmup),
+        decay_steps=max(1, ends - warmup),
         alpha=0.01,
         warmup_target=asked.learning_rate,
         warmup_steps=warmup,
     )
+    if not asked.restart:
+        return first
+    second = tf_keras.optimizers.schedules.CosineDecay(
+        asked.learning_rate / 2, (asked.epochs - asked.restart) * steps, alpha=0.01
+    )
+
+    class Restarted(tf_keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+        """The first until it ends, then the second."""
+
+        def __call__(self, step: Any) -> Any:
+            return tf.where(step < ends, first(step), second(step - ends))
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    return Restarted()
 
 
 def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any, Any], Any]:

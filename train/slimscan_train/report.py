@@ -20,6 +20,7 @@ from slimscan_train.reliability import BINS
 from slimscan_train.run import Run
 from slimscan_train.split import SplitName
 from slimscan_train.summary import MOST_CASES, MOST_PARTED, Case, GroupSummary, RunSummary, summarise
+from slimscan_train.surroundings import SWAPPED
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_SIDE = 160
@@ -115,8 +116,8 @@ def draw_evidence(
 
 
 def _evaluations(run: Run) -> list[Evaluation]:
-    """Images as they are first, `val` before `val_shift` before `test`; then the named shifts."""
-    order = get_args(SplitName)
+    """Images in other surroundings first, then as they are, `val` before `val_shift` before `test`; then the shifts."""
+    order = (*SWAPPED.values(), *get_args(SplitName))
     return sorted(evaluate(run), key=lambda found: (found.shift != "", order.index(found.split)))
 
 

@@ -29,12 +29,14 @@ from slimscan_edge.errors import InputError
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_edge.records import from_mapping
+from slimscan_train.augment import AugmentConfig, larger
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.dataset import LabelledImage, Reading
 from slimscan_train.pixels import load_pixels
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split, read_split
+from slimscan_train.surroundings import SWAPS, swapped_pixels
 
 ParsedT = TypeVar("ParsedT")
 
@@ -67,6 +69,7 @@ class Run:
         data_root: Folder of the data set, absolute.
         operating_point: Of the float model.
         teachers: Folders of the runs that taught it, absolute; none for a model that learnt from labels alone.
+        lungs: Folder of lung outlines, absolute; None for a run without.
     """
 
     folder: Path
@@ -75,6 +78,12 @@ class Run:
     data_root: Path
     operating_point: OperatingPoint
     teachers: tuple[Path, ...] = ()
+    lungs: Path | None = None
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """The named shifts that its validation images are scored under, other surroundings among them."""
+        return (*SHIFTS, *(SWAPS if self.lungs else ()))
 
     def model(self) -> Any:
         """The float Keras model; loads TensorFlow.
@@ -97,7 +106,7 @@ class Run:
         Raises:
             InputError: An image that trained or judged can no longer be read.
         """
-        return read_pixels(self.data_root, images, self.config.preprocess, shift)
+        return held_out_pixels(self.data_root, self.split, images, self.config.preprocess, shift, self.lungs)
 
 
 def read_run(folder: Path) -> Run:
@@ -116,6 +125,7 @@ def read_run(folder: Path) -> Run:
         split=read_split(folder / "split.json"),
         data_root=_parsed(folder / "data.json", lambda text: Path(json.loads(text)["root"])),
         teachers=recorded_teachers(folder),
+        lungs=recorded_lungs(folder),
         operating_point=read_operating_point(folder / "operating_point.json"),
     )
 
@@ -161,6 +171,37 @@ def recorded_weights(folder: Path) -> Path | None:
     """
     given = _parsed(folder / "data.json", lambda text: json.loads(text).get("weights"))
     return Path(given) if given else None
+
+
+def recorded_lungs(folder: Path) -> Path | None:
+    """The folder of lung outlines of a run, as its `data.json` says; None when there was none.
+
+    Raises:
+        InputError: The file is absent or damaged.
+    """
+    given = _parsed(folder / "data.json", lambda text: json.loads(text).get("lungs"))
+    return Path(given) if given else None
+
+
+def held_out_pixels(
+    root: Path,
+    split: Split,
+    images: Sequence[LabelledImage],
+    spec: PreprocessSpec,
+    shift: str = "",
+    lungs: Path | None = None,
+) -> NDArray[np.uint8]:
+    """As `read_pixels`, also in other surroundings (`slimscan_train.surroundings.SWAPS`).
+
+    Raises:
+        InputError: An image cannot be read, or no outlines of the lungs are known.
+    """
+    if shift not in SWAPS:
+        return read_pixels(root, images, spec, shift)
+    if lungs is None:
+        raise InputError(f"{shift} needs outlines of the lungs; train with --lungs DIR")
+    as_it_is = larger(spec, AugmentConfig())
+    return swapped_pixels(lambda of: read_pixels(root, of, as_it_is), split, lungs, images, spec, shift)
 
 
 def read_pixels(

@@ -17,6 +17,7 @@ from slimscan_train.reliability import ReliabilityBin, expected_calibration_erro
 from slimscan_train.run import Run
 from slimscan_train.split import Split, SplitName
 from slimscan_train.subtypes import SubtypeSummary, summarise_subtypes
+from slimscan_train.surroundings import SWAPPED
 
 MOST_CASES = 8
 """Misses, and as many false alarms, that a report shows."""
@@ -31,9 +32,9 @@ class SetSummary:
     """One set of held-out images at the operating point.
 
     Attributes:
-        split: Which patients.
+        split: Which patients; `val_swap` for those of `val` in other surroundings.
         shift: Named image shift, "" for the images as they are.
-        images: How many.
+        images: How many, each counted once in however many surroundings.
         patients: How many.
         true_positives: Positives called positive.
         false_negatives: Positives called negative.
@@ -216,7 +217,7 @@ def summarise(run: Run, evaluations: Sequence[Evaluation]) -> RunSummary:
         run: The run.
         evaluations: Of its scores, in the order to be kept.
     """
-    plain = [found for found in evaluations if not found.shift]
+    plain = [found for found in evaluations if not found.shift and found.split not in SWAPPED.values()]
     sets = tuple(_set(found) for found in evaluations)
     misses, false_alarms = _wrong(plain)
     return RunSummary(
@@ -262,17 +263,18 @@ def _set(found: Evaluation) -> SetSummary:
     called, positive = found.logits >= found.point.logit_threshold, found.positive
     hits, clears = int((called & positive).sum()), int((~called & ~positive).sum())
     positives, negatives = int(positive.sum()), int((~positive).sum())
+    draws = found.draws  # of one image are no more images: intervals count each once
     return SetSummary(
         split=found.split,
         shift=found.shift,
-        images=len(found.rows),
+        images=len(found.rows) // draws,
         patients=len({row.patient for row in found.rows}),
         true_positives=hits,
         false_negatives=positives - hits,
         true_negatives=clears,
         false_positives=negatives - clears,
-        sensitivity=proportion(hits, positives),
-        specificity=proportion(clears, negatives),
+        sensitivity=proportion(round(hits / draws), positives // draws),
+        specificity=proportion(round(clears / draws), negatives // draws),
         auroc=clustered_auroc(positive, found.logits, [row.patient for row in found.rows]),
     )
 

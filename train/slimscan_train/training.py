@@ -21,13 +21,16 @@ from slimscan_train.distillation import Teacher, teaching_split
 from slimscan_train.fit import EpochRow, fit, predict_logits
 from slimscan_train.imagenet import load_imagenet_weights
 from slimscan_train.model import build_model
+from slimscan_train.outlines import read_lung_boxes
 from slimscan_train.pixels import load_pixels, refuse_unreadable
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.run import (
     Run,
     ScoreRow,
+    held_out_pixels,
     read_pixels,
     read_run,
+    recorded_lungs,
     recorded_teachers,
     recorded_weights,
     write_operating_point,
@@ -37,6 +40,7 @@ from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
 from slimscan_train.style import style_frequencies
 from slimscan_train.subtypes import calibrate_subtypes
+from slimscan_train.surroundings import SWAPPED, SWAPS, measure_lungs
 from slimscan_train.thresholds import ScoredSet, choose_operating_point
 
 Score: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -69,6 +73,7 @@ def start_run(
     max_unreadable: float,
     teachers: Sequence[Path] = (),
     weights: Path | None = None,
+    lungs: Path | None = None,
 ) -> Split:
     """Make a run's folder: the configuration, the split, and what cannot be read.
 
@@ -82,6 +87,7 @@ def start_run(
         max_unreadable: Share of images that may be unreadable.
         teachers: Folders of the runs to learn from.
         weights: Where a network that has seen ImageNet finds what it learnt there; None for its package or download.
+        lungs: Folder of lung outlines (`slimscan_train.outlines`); None where there are none.
 
     Returns:
         Who trains and who judges.
@@ -97,6 +103,8 @@ def start_run(
         split = reuse_split(teaching_split([read_run(teacher) for teacher in teachers]), dataset)
     else:
         split = reuse_split(read_split(given_split), dataset) if given_split else make_split(dataset, config.split)
+    if lungs:
+        read_lung_boxes(lungs, split.images)
     _, bad = load_pixels(
         [dataset.file(image) for image in split.images], [image.sha256 for image in split.images], config.preprocess
     )
@@ -115,6 +123,7 @@ def start_run(
         unreadable=reasons,
         teachers=[str(teacher.resolve()) for teacher in teachers],
         weights=str(weights.resolve()) if weights else None,
+        lungs=str(lungs.resolve()) if lungs else None,
     )
     write_split(folder / "split.json", split)
     write_config(folder / "config.toml", config)
@@ -135,14 +144,15 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
         The finished run.
     """
     _write_data(folder, root)  # a stopped run may go on after its data set was moved
-    train = training_set(split, config, root, progress.note)
+    lungs = recorded_lungs(folder)
+    train = training_set(split, config, root, progress.note, lungs)
     val = split.select("val")
     positive = _positives(split, val)
     teachers = [read_run(teacher) for teacher in recorded_teachers(folder)]
     model = fit(
         config,
         train,
-        read_pixels(root, val, config.preprocess),
+        held_out_pixels(root, split, val, config.preprocess, SWAPS[0] if lungs else "", lungs),
         positive,
         folder,
         say=progress.epoch,
@@ -155,7 +165,7 @@ def train_run(folder: Path, config: TrainConfig, split: Split, root: Path, progr
         is_first = np.array([image.group == split.subtypes[0] for image in sick])
         calibrate_subtypes(model, predict_logits(model, read_pixels(root, sick, config.preprocess))[:, 1], is_first)
     model.save(folder / "model.keras")
-    rows = score_rows(lambda pixels: predict_logits(model, pixels), config, split, root, progress.note)
+    rows = score_rows(lambda pixels: predict_logits(model, pixels), config, split, root, progress.note, lungs)
     write_scores(folder / "scores.csv", rows)
     write_operating_point(folder / "operating_point.json", operating_point(rows, config, split.labels[1]))
     return read_run(folder)
@@ -166,6 +176,9 @@ def operating_point(
 ) -> OperatingPoint:
     """Choose the operating point on all validation scores: `val` first, `val_shift`, and each named shift.
 
+    Where surroundings were swapped, `val` in other surroundings comes first instead: on it probabilities are calibrated
+    and the least specificity is kept, for the frame cannot help there.
+
     Args:
         rows: One model's scores of held-out images; those of a `test` split are left out.
         config: With the sensitivity and the specificity to keep.
@@ -175,14 +188,16 @@ def operating_point(
     members: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in sorted(rows, key=lambda row: (row.split, row.shift)):
         if row.split in VALIDATION:
-            members.setdefault((row.split, row.shift), []).append(row)
+            name = (SWAPPED[row.split], "") if row.shift in SWAPS else (row.split, row.shift)
+            members.setdefault(name, []).append(row)
+    first = next(name for name in ((SWAPPED["val"], ""), *members) if name in members)
     sets = [
         ScoredSet(
             logits=np.array([row.logit for row in found]),
             positive=np.array([row.label == positive for row in found]),
             patients=[row.patient for row in found],
         )
-        for found in members.values()
+        for _, found in sorted(members.items(), key=lambda item: item[0] != first)
     ]
     images, patients = (len({getattr(row, of) for f in members.values() for row in f}) for of in ("image", "patient"))
     shifts = len([shift for _, shift in members if shift])
@@ -195,8 +210,10 @@ def operating_point(
     )
 
 
-def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[str], None]) -> TrainingSet:
-    """The training images with targets and weights, as the configuration asks.
+def training_set(
+    split: Split, config: TrainConfig, root: Path, note: Callable[[str], None], lungs: Path | None = None
+) -> TrainingSet:
+    """The training images with targets and weights, as the configuration asks, and where their lungs lie.
 
     Raises:
         InputError: An image cannot be read, or there are no subtypes for a second output.
@@ -213,19 +230,28 @@ def training_set(split: Split, config: TrainConfig, root: Path, note: Callable[[
         targets = np.concatenate([targets, _subtype_targets(split, images)], axis=1)
     weights = class_weights(positive) if config.fit.balance == "weights" else np.ones(len(images), np.float32)
     pixels = np.asarray(read_pixels(root, images, larger(config.preprocess, config.augment)))
+    boxes = read_lung_boxes(lungs, images) if lungs else None
+    if boxes is not None:
+        note(f"{np.isfinite(boxes).all(axis=1).sum():,} of {len(images):,} training images have outlines of the lungs")
     return TrainingSet(
         pixels=pixels,
         targets=targets,
         weights=weights,
         spec=config.preprocess,
         frequencies=style_frequencies(pixels, positive) if config.fit.balance == "style" else None,
+        lungs=None if boxes is None else measure_lungs(pixels, boxes),
     )
 
 
 def score_rows(
-    score: Score, config: TrainConfig, split: Split, root: Path, note: Callable[[str], None]
+    score: Score,
+    config: TrainConfig,
+    split: Split,
+    root: Path,
+    note: Callable[[str], None],
+    lungs: Path | None = None,
 ) -> list[ScoreRow]:
-    """Score every held-out image as it is, and the validation images under each named shift.
+    """Score every held-out image as it is, validation images under each named shift, and in other surroundings.
 
     Args:
         score: From raw pixels uint8 `[N, H, W, C]` to logits float64 `[N, K]`.
@@ -233,6 +259,7 @@ def score_rows(
         split: Who is held out.
         root: Folder of the data set.
         note: Told one line of plain text.
+        lungs: Folder of lung outlines; None where there are none, and no surroundings to swap.
     """
     held_out = split.select("val", "val_shift", "test")
     note(f"scoring {len(held_out)} held-out images, and validation under {len(SHIFTS)} named shifts")
@@ -240,6 +267,9 @@ def score_rows(
     val = split.select("val")
     for shift in SHIFTS:
         rows += _rows(val, score(read_pixels(root, val, config.preprocess, shift)), shift)
+    for swap in SWAPS if lungs else ():
+        validated = split.select(*VALIDATION)
+        rows += _rows(validated, score(held_out_pixels(root, split, validated, config.preprocess, swap, lungs)), swap)
     return rows
 
 

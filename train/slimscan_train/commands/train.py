@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="ImageNet weights of the recipe's network (default: its package, or a download)",
     )
+    parser.add_argument(
+        "--lungs",
+        type=Path,
+        metavar="DIR",
+        help="outlines of the lungs, CLASS/NAME.png for CLASS/NAME.jpeg: surroundings are swapped between patients",
+    )
     parser.add_argument("--split", type=Path, metavar="FILE", help="reuse a split.json")
     add_reading_options(parser)
     parser.add_argument(
@@ -107,11 +113,16 @@ def _start(arguments: argparse.Namespace, dataset: Dataset, folder: Path, change
         max_unreadable=arguments.max_unreadable,
         teachers=arguments.teacher,
         weights=arguments.weights,
+        lungs=arguments.lungs,
     )
 
 
 def _refuse_changes(arguments: argparse.Namespace, folders: dict[Path, tuple[str, ...]]) -> None:
-    given = [name for name in ("recipe", "epochs", "seed", "split", "weights") if getattr(arguments, name) is not None]
+    given = [
+        name
+        for name in ("recipe", "epochs", "seed", "split", "weights", "lungs")
+        if getattr(arguments, name) is not None
+    ]
     given += ["teacher"] if arguments.teacher else []
     if given or arguments.set:
         raise InputError(f"--resume goes on as the run was asked; leave out --{(given or ['set'])[0]}")

@@ -22,9 +22,9 @@ from slimscan_edge.bundle import Bundle, read_bundle
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import ImageError
 from slimscan_edge.preprocess import decode, fit_to_input
+from slimscan_train.lungs.surroundings import SWAPS
 from slimscan_train.metrics import figures
 from slimscan_train.run import Run, read_run
-from slimscan_train.surroundings import SWAPS
 from slimscan_train.thresholds import threshold_at_sensitivity
 
 Change = Callable[[Image.Image], Image.Image]

@@ -24,11 +24,11 @@ from slimscan_export.summary import (
     split_pair,
     summarise,
 )
+from slimscan_train.lungs.surroundings import SWAPS
 from slimscan_train.plots import Reliability, reliability_diagram
 from slimscan_train.reliability import BINS
 from slimscan_train.report import EvidencePicture, draw_evidence, render
 from slimscan_train.run import Run
-from slimscan_train.surroundings import SWAPS
 
 if TYPE_CHECKING:
     from slimscan_export.judging import Export

@@ -20,10 +20,10 @@ from slimscan_export.convert import output_roles
 from slimscan_export.gates import Shifted
 from slimscan_export.paired_gates import Gate
 from slimscan_train.intervals import Estimate, clustered_auroc, proportion
+from slimscan_train.lungs.surroundings import SWAPS
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
 from slimscan_train.run import Run
 from slimscan_train.split import Split
-from slimscan_train.surroundings import SWAPS
 
 if TYPE_CHECKING:
     from slimscan_export.judging import Export

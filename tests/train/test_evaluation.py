@@ -4,8 +4,8 @@ import pytest
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.evaluation import evaluate_rows
+from slimscan_train.lungs.surroundings import SWAPS
 from slimscan_train.run import ScoreRow
-from slimscan_train.surroundings import SWAPS
 from slimscan_train.training import operating_point
 
 POINT = OperatingPoint(target_sensitivity=0.98, refer_low=0.5, refer_high=0.5, chosen_on="nothing")

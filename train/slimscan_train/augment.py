@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec
-from slimscan_train.surroundings import blend_surroundings, draw_surroundings, own_transforms
+from slimscan_train.lungs.surroundings import blend_surroundings, draw_surroundings, own_transforms
 
 REVISION = 2
 """Counted up whenever the same seed comes to give other pixels: what a teacher answered before is not of them."""
@@ -32,7 +32,7 @@ class AugmentConfig:
 
     Attributes:
         swap: Share of the images whose lungs are put into the surroundings of another image of the batch, of either
-            class; only where outlines of the lungs are known (`slimscan_train.surroundings`).
+            class; only where outlines of the lungs are known (`slimscan_train.lungs.surroundings`).
         marker: Share of the images that get a letter or print near their corners, or have one blacked out.
         margin: How many times the input's sides the pixels have that are cropped from: 7/6 leaves a crop of 0.73 of the
             area as sharp as the input; 1 where pictures have no more pixels to give.
@@ -116,7 +116,7 @@ def augment(
         seed: int32 `[2]`, stateless.
         config: How strongly.
         spec: What the network sees: its size, and how intensity is normalised.
-        lungs: float32 `[B, 6]`, from `slimscan_train.surroundings.measure_lungs`; None where nothing is known of them.
+        lungs: float32 `[B, 6]`, from `slimscan_train.lungs.surroundings.measure_lungs`; None where nothing is known of them.
 
     Returns:
         float32 `[B, H, W, C]`, grey levels 0 to 255.

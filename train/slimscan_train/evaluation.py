@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.intervals import proportion
+from slimscan_train.lungs.surroundings import SWAPPED, SWAPS
 from slimscan_train.metrics import Figures, figures
 from slimscan_train.run import Run, ScoreRow, read_scores
-from slimscan_train.surroundings import SWAPPED, SWAPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ def evaluate(run: Run) -> tuple[Evaluation, ...]:
 def evaluate_rows(rows: Iterable[ScoreRow], positive_label: str, point: OperatingPoint) -> tuple[Evaluation, ...]:
     """Group score rows by split and shift, in the order of their first row.
 
-    All swaps of a split are one set (`slimscan_train.surroundings.SWAPPED`), and come first.
+    All swaps of a split are one set (`slimscan_train.lungs.surroundings.SWAPPED`), and come first.
     """
     groups: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in sorted(rows, key=lambda row: row.shift not in SWAPS):

@@ -15,12 +15,12 @@ from slimscan_edge.overlay import VIRIDIS
 from slimscan_train import plots
 from slimscan_train.evaluation import Evaluation, evaluate
 from slimscan_train.fit import kept_row, read_history
+from slimscan_train.lungs.surroundings import SWAPPED
 from slimscan_train.model import normalise_pixels
 from slimscan_train.reliability import BINS
 from slimscan_train.run import Run
 from slimscan_train.split import SplitName
 from slimscan_train.summary import MOST_CASES, MOST_PARTED, Case, GroupSummary, RunSummary, summarise
-from slimscan_train.surroundings import SWAPPED
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURE_SIDE = 160

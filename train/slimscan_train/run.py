@@ -32,11 +32,11 @@ from slimscan_edge.records import from_mapping
 from slimscan_train.augment import AugmentConfig, larger
 from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.dataset import LabelledImage, Reading
+from slimscan_train.lungs.surroundings import SWAPS, swapped_pixels
 from slimscan_train.pixels import load_pixels
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import Split, read_split
-from slimscan_train.surroundings import SWAPS, swapped_pixels
 
 ParsedT = TypeVar("ParsedT")
 
@@ -191,7 +191,7 @@ def held_out_pixels(
     shift: str = "",
     lungs: Path | None = None,
 ) -> NDArray[np.uint8]:
-    """As `read_pixels`, also in other surroundings (`slimscan_train.surroundings.SWAPS`).
+    """As `read_pixels`, also in other surroundings (`slimscan_train.lungs.surroundings.SWAPS`).
 
     Raises:
         InputError: An image cannot be read, or no outlines of the lungs are known.

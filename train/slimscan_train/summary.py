@@ -13,11 +13,11 @@ from slimscan_edge.operating_point import OperatingPoint
 from slimscan_train.evaluation import Evaluation
 from slimscan_train.fit import EpochRow, kept_row, read_history
 from slimscan_train.intervals import Estimate, clustered_auroc, proportion
+from slimscan_train.lungs.surroundings import SWAPPED
 from slimscan_train.reliability import ReliabilityBin, expected_calibration_error, reliability_bins
 from slimscan_train.run import Run
 from slimscan_train.split import Split, SplitName
 from slimscan_train.subtypes import SubtypeSummary, summarise_subtypes
-from slimscan_train.surroundings import SWAPPED
 
 MOST_CASES = 8
 """Misses, and as many false alarms, that a report shows."""

@@ -20,8 +20,9 @@ from slimscan_train.dataset import Dataset, LabelledImage
 from slimscan_train.distillation import Teacher, teaching_split
 from slimscan_train.fit import EpochRow, fit, predict_logits
 from slimscan_train.imagenet import load_imagenet_weights
+from slimscan_train.lungs.outlines import read_lung_boxes
+from slimscan_train.lungs.surroundings import SWAPPED, SWAPS, measure_lungs
 from slimscan_train.model import build_model
-from slimscan_train.outlines import read_lung_boxes
 from slimscan_train.pixels import load_pixels, refuse_unreadable
 from slimscan_train.quiet import load_tensorflow
 from slimscan_train.run import (
@@ -40,7 +41,6 @@ from slimscan_train.shifts import SHIFTS
 from slimscan_train.split import UNREADABLE, Split, make_split, read_split, reuse_split, write_split
 from slimscan_train.style import style_frequencies
 from slimscan_train.subtypes import calibrate_subtypes
-from slimscan_train.surroundings import SWAPPED, SWAPS, measure_lungs
 from slimscan_train.thresholds import ScoredSet, choose_operating_point
 
 Score: TypeAlias = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -87,7 +87,7 @@ def start_run(
         max_unreadable: Share of images that may be unreadable.
         teachers: Folders of the runs to learn from.
         weights: Where a network that has seen ImageNet finds what it learnt there; None for its package or download.
-        lungs: Folder of lung outlines (`slimscan_train.outlines`); None where there are none.
+        lungs: Folder of lung outlines (`slimscan_train.lungs.outlines`); None where there are none.
 
     Returns:
         Who trains and who judges.

@@ -1,6 +1,6 @@
 import numpy as np
 
-from slimscan_train.markers import mark
+from slimscan_train.lungs.markers import mark
 
 
 def marked(share: float, seed: int = 0, count: int = 64) -> tuple[np.ndarray, np.ndarray]:

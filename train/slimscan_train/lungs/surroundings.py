@@ -16,7 +16,7 @@ from PIL import Image
 
 from slimscan_edge.preprocess import PreprocessSpec, fit_to_input
 from slimscan_train.dataset import LabelledImage
-from slimscan_train.outlines import read_lung_boxes
+from slimscan_train.lungs.outlines import read_lung_boxes
 from slimscan_train.split import Split
 
 SWAPS = ("swap-1", "swap-2", "swap-3")
@@ -39,7 +39,7 @@ def measure_lungs(pixels: NDArray[np.uint8], boxes: NDArray[np.float32]) -> NDAr
 
     Args:
         pixels: uint8 `[N, H, W, C]`.
-        boxes: float32 `[N, 4]` (`slimscan_train.outlines`), NaN where unknown.
+        boxes: float32 `[N, 4]` (`slimscan_train.lungs.outlines`), NaN where unknown.
 
     Returns:
         float32 `[N, 6]`: the box with its margin, inside the frame, and mean and standard deviation of grey in it.

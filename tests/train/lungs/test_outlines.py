@@ -7,7 +7,7 @@ from PIL import Image
 
 from slimscan_edge.errors import InputError
 from slimscan_train.dataset import LabelledImage
-from slimscan_train.outlines import outline_file, read_lung_boxes
+from slimscan_train.lungs.outlines import outline_file, read_lung_boxes
 
 
 def outline(folder: Path, name: str, box: tuple[int, int, int, int] | None, size: tuple[int, int] = (40, 20)) -> Path:

@@ -9,8 +9,8 @@ from PIL import Image
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_train.augment import UNVARIED, augment
 from slimscan_train.dataset import LabelledImage
+from slimscan_train.lungs.surroundings import MARGIN, SWAPS, measure_lungs, swap_picture, swapped_pixels
 from slimscan_train.split import Split
-from slimscan_train.surroundings import MARGIN, SWAPS, measure_lungs, swap_picture, swapped_pixels
 
 SPEC = PreprocessSpec(height=64, width=64)
 ALL_SWAPPED = replace(UNVARIED, swap=1.0)

@@ -116,7 +116,7 @@ def augment(
         seed: int32 `[2]`, stateless.
         config: How strongly.
         spec: What the network sees: its size, and how intensity is normalised.
-        lungs: float32 `[B, 6]`, from `slimscan_train.lungs.surroundings.measure_lungs`; None where nothing is known of them.
+        lungs: float32 `[B, 6]`, from `slimscan_train.lungs.surroundings.measure_lungs`; None where nothing is known.
 
     Returns:
         float32 `[B, H, W, C]`, grey levels 0 to 255.

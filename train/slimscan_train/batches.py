@@ -34,7 +34,7 @@ class TrainingSet:
         spec: What the network sees of them.
         frequencies: float64 `[N]`, above 0, how often an image is drawn against others of its class in balanced
             batches; None for each as often.
-        lungs: float32 `[N, 6]`, where the lungs lie (`slimscan_train.lungs.surroundings.measure_lungs`); None when unknown.
+        lungs: float32 `[N, 6]`, from `slimscan_train.lungs.surroundings.measure_lungs`; None when unknown.
     """
 
     pixels: NDArray[np.uint8]

@@ -211,7 +211,7 @@ def _read_file(name: str) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BundleError(f"bundle {name} cannot be read (it is no regular file)")
-            raw = file.read(MAX_BUNDLE_BYTES + 1) if status.st_size <= MAX_BUNDLE_BYTES else b""
+            raw = file.read(status.st_size + 1) if status.st_size <= MAX_BUNDLE_BYTES else b""
     except OSError as exc:
         raise BundleError(f"bundle {name} cannot be read ({exc.strerror or exc})") from exc
     if max(status.st_size, len(raw)) > MAX_BUNDLE_BYTES:

@@ -4,29 +4,18 @@ Some are written by native code before any logging setting is read, so the file 
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from slimscan_edge.notices import stderr_into
+
 
 @contextmanager
 def held_back_stderr() -> Iterator[None]:
-    """Hold back what is written to standard error, by native code too; it is shown when the block raises."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+    """Hold back what is written to standard error, by native code too; it is shown when the block raises or aborts."""
+    with tempfile.TemporaryFile() as held, stderr_into(held, show_failure=True):
+        yield
 
 
 def load_tensorflow() -> None:

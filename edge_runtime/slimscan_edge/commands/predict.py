@@ -131,7 +131,7 @@ def overlay_name(path: Path) -> str:
 
 def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:
     for folder in images:
-        if overlays is not None and folder.is_dir() and overlays.resolve().is_relative_to(folder.resolve()):
+        if overlays is not None and os.path.isdir(folder) and overlays.resolve().is_relative_to(folder.resolve()):
             raise InputError(
                 f"overlays in {overlays} would be read as X-rays the next time, for {folder} is searched for images; "
                 "choose a folder outside it"

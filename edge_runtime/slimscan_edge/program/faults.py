@@ -21,12 +21,13 @@ _OF_THE_MACHINE = {
 }
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"
 _NO_THREAD = "can't start new thread"
+_LISTED = "\n  "
 
 
 def explain(exc: Exception) -> tuple[str, int]:
-    """What to say of an exception, in words without an end of line, and the exit code."""
+    """What to say of an exception, and the exit code; in one line, unless an error of ours lists things below it."""
     if isinstance(exc, SlimscanError):
-        return one_line(str(exc)), exc.exit_code
+        return _LISTED.join(map(one_line, str(exc).split(_LISTED))), exc.exit_code
     if lacking := _lacking(exc):
         return one_line(lacking), EXIT_MACHINE
     frame = traceback.extract_tb(exc.__traceback__)[-1]

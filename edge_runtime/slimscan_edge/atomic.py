@@ -59,7 +59,8 @@ def _replace(target: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
             if nameless is not None:
-                os.link(f"/proc/self/fd/{nameless}", partial)
+                # with a descriptor for a folder, whichever, Python calls linkat(2), which follows the link in /proc
+                os.link(f"/proc/self/fd/{nameless}", partial, src_dir_fd=nameless)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -109,6 +109,7 @@ def _bundle(given: Path | None) -> Iterator[Check]:
     from slimscan_edge.classifier import Classifier
     from slimscan_edge.golden import require_self_test
     from slimscan_edge.locate import locate_bundle
+    from slimscan_edge.notices import native_notices_dropped
 
     name = "bundle"
     try:
@@ -124,7 +125,8 @@ def _bundle(given: Path | None) -> Iterator[Check]:
             detail = f"{manifest.verdict}: it is refused without --allow-failed; take a bundle that passed"
             yield Check(name=name, status="problem", detail=detail)
         name = "self-test"
-        classifier = Classifier(bundle)
+        with native_notices_dropped():
+            classifier = Classifier(bundle)
         result = require_self_test(classifier)
         detail = f"{result.images} golden images, {result.largest_difference} steps off at most"
         yield Check(name=name, status="ok", detail=f"{detail} ({result.allowed_steps} allowed)")

@@ -4,8 +4,6 @@ import contextlib
 import errno
 import os
 import sys
-import traceback
-from pathlib import Path
 
 from slimscan_edge.errors import EXIT_FAULT, EXIT_MACHINE, SlimscanError
 
@@ -30,9 +28,8 @@ def explain(exc: Exception) -> tuple[str, int]:
         return _LISTED.join(map(one_line, str(exc).split(_LISTED))), exc.exit_code
     if lacking := _lacking(exc):
         return one_line(lacking), EXIT_MACHINE
-    frame = traceback.extract_tb(exc.__traceback__)[-1]
     return (
-        f"this is a fault of slimscan: {type(exc).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        f"this is a fault of slimscan: {type(exc).__name__} at {_place(exc)}"
         f"{f' ({one_line(str(exc))[:200]})' if str(exc) else ''}; please report it to where you have slimscan from, "
         f"with this line and what {TRACEBACK}=1 makes it print",
         EXIT_FAULT,
@@ -42,6 +39,8 @@ def explain(exc: Exception) -> tuple[str, int]:
 def show_traceback(exc: Exception) -> None:
     """Print the traceback of a fault if the environment asks for it."""
     if os.environ.get(TRACEBACK):
+        import traceback  # not at import: it costs a cold start several milliseconds
+
         traceback.print_exception(exc, file=sys.stderr)
 
 
@@ -58,6 +57,14 @@ def allowed_data_bytes() -> int | None:
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
         return None if limit == resource.RLIM_INFINITY else limit
     return None
+
+
+def _place(exc: Exception) -> str:
+    """File and line that an exception was raised at."""
+    at = exc.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{os.path.basename(at.tb_frame.f_code.co_filename)}:{at.tb_lineno}" if at else "an unknown place"
 
 
 def _lacking(exc: Exception) -> str:

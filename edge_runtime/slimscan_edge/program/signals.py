@@ -39,8 +39,8 @@ def run_until_stopped(command: Callable[[], int]) -> int:
         for number in numbers:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.signal(number, signal.SIG_DFL)
-    if _stopped_by:
-        os.kill(os.getpid(), _stopped_by)
+        if _stopped_by:
+            os.kill(os.getpid(), _stopped_by)
     return code
 
 

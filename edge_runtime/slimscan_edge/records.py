@@ -43,18 +43,19 @@ def read_json(raw: bytes) -> Any:
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """Plain values as JSON that any reader takes: no NaN, and names that are no UTF-8 with their bytes escaped.
+    """Plain values as JSON that any reader takes: what is no UTF-8 in a name is escaped, and is a text all the same.
 
     Args:
         value: Plain values.
-        options: Of `json.dumps`.
+        options: Of `json.dumps`; without `allow_nan=True` each number has to be finite.
 
     Raises:
         ValueError: A number is not finite.
     """
-    text = json.dumps(value, allow_nan=False, **options)
+    options = {"allow_nan": False, **options}
+    text = json.dumps(value, **options)
     # Python keeps such bytes of a name as U+DC80 to U+DCFF, which by themselves are no Unicode text.
-    return json.dumps(_as_unicode(value), allow_nan=False, **options) if "\\ud" in text else text
+    return json.dumps(_as_unicode(value), **options) if "\\ud" in text else text
 
 
 def from_mapping(record_type: type[RecordT], table: Mapping[str, Any], *, where: str) -> RecordT:

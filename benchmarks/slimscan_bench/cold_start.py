@@ -7,6 +7,7 @@ of the two is of one machine in one state. "Cold" is the process: files have bee
 page cache.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from slimscan_bench.child import as_from_a_shell, peak_memory_mib
 from slimscan_edge.bundle import Bundle
@@ -103,13 +104,14 @@ def measure_cold_starts(
 
 def _for_the_floor(image: Path, folder: Path) -> Path:
     """The image, or its pixels as PNG where Pillow does not read it (DICOM), and so a bare script does not."""
-    try:
-        with Image.open(image):
-            return image
-    except (OSError, Image.DecompressionBombError):
-        twin = folder / "image.png"
-        decode(image, PreprocessSpec(jpeg_oversample=0)).save(twin, compress_level=1)
-        return twin
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # which the programs tell
+        try:
+            Image.open(image).close()
+        except UnidentifiedImageError:
+            twin = folder / "image.png"
+            decode(image, PreprocessSpec(jpeg_oversample=0)).save(twin, compress_level=1)
+            return twin
+    return image
 
 
 def _start(words: list[str]) -> Start:

@@ -303,8 +303,8 @@ def run_trials(folder: Path, *, count: int, seed: int, note: Callable[[str], Non
         for line in found:
             wrong.append(f"trial {number}, {name}, {fault.name}, code {result.code}: {line}; {result.stderr[-400:]!r}")
             note(wrong[-1])
-        if (number + 1) % 20 == 0:
-            note(f"{number + 1} of {count}, {len(wrong)} findings")
+        if (number + 1) % 10 == 0:
+            note(f"{number + 1} of {count}, {len(wrong)} findings: {json.dumps(counts)}")
     return counts, wrong
 
 

@@ -146,6 +146,8 @@ def _run(name: str, words: list[str]) -> int:
         code: int = module.run(arguments)
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").split(".")[0]
+        if missing in sys.stdlib_module_names:
+            raise MachineError(f"this Python lacks {missing}, a part of itself; install the whole of it") from exc
         if not command.extra:
             raise MachineError(f"{missing} is not installed; run: pip install --force-reinstall slimscan") from exc
         raise MissingExtraError(name, command.extra, missing) from exc

@@ -25,11 +25,7 @@ class ReaderGoneError(BrokenPipeError):
 
 
 class SafeStream:
-    """A text stream that passes no terminal code on, and in all else is the stream it is made of.
-
-    Attributes:
-        unescaped: The stream itself, for a library that draws on a terminal.
-    """
+    """A text stream that passes no terminal code on, and in all else is the stream it is made of."""
 
     def __init__(self, stream: TextIO, *, forgiving: bool) -> None:
         """Wrap a stream.
@@ -38,23 +34,24 @@ class SafeStream:
             stream: What is written to.
             forgiving: Nothing is raised when it cannot be written to, as befits notes beside the answer.
         """
-        self.unescaped = stream
+        self.below = stream
+        """The stream itself."""
         self._forgiving = forgiving
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.unescaped, name)
+        return getattr(self.below, name)
 
     def write(self, text: str) -> int:
         """Write a text; a carriage return is one only where it begins it, as in a count that goes up."""
         begin = text[:1] if text[:1] == "\r" else ""
         with self._failing():
-            self.unescaped.write(begin + text[len(begin) :].translate(_ESCAPED))
+            self.below.write(begin + text[len(begin) :].translate(_ESCAPED))
         return len(text)
 
     def flush(self) -> None:
         """Write what is still held back."""
         with self._failing():
-            self.unescaped.flush()
+            self.below.flush()
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
@@ -62,7 +59,7 @@ class SafeStream:
             yield
         except OSError as exc:
             if self._forgiving:
-                discard(self.unescaped)
+                discard(self.below)
             elif isinstance(exc, BrokenPipeError):
                 raise ReaderGoneError(exc.errno, exc.strerror) from exc
             else:
@@ -77,15 +74,20 @@ def safe_streams() -> Iterator[None]:
     for stream in before:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be of any bytes
-    if sys.stdout is not None:
+    if sys.stdout is not None and not isinstance(sys.stdout, SafeStream):
         sys.stdout = cast(TextIO, SafeStream(sys.stdout, forgiving=False))
-    # None would have `print` write notes to standard output
-    sys.stderr = cast(TextIO, SafeStream(sys.stderr or io.StringIO(), forgiving=True))
+    if not isinstance(sys.stderr, SafeStream):  # of None `print` would make standard output
+        sys.stderr = cast(TextIO, SafeStream(sys.stderr or io.StringIO(), forgiving=True))
     try:
         yield
     finally:
         sys.stderr.flush()
         sys.stdout, sys.stderr = before
+
+
+def for_drawing(stream: TextIO) -> TextIO:
+    """What a library that draws on a terminal writes to: the stream below a safe one."""
+    return stream.below if isinstance(stream, SafeStream) else stream
 
 
 def discard(stream: TextIO) -> None:

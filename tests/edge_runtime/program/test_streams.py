@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slimscan_edge.program.streams import OutputLostError, ReaderGoneError, SafeStream, safe_streams
+from slimscan_edge.program.streams import OutputLostError, ReaderGoneError, SafeStream, for_drawing, safe_streams
 
 NEEDS_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here to write to")
 
@@ -61,7 +61,7 @@ def test_terminal_codes_are_shown_and_not_obeyed():
     print("\r1 of 2", end="", file=stream)
     print("a\x1b[31mb\rc\x9b2Jd\u202ee\x7f\tf\ng", file=stream)
     assert below.getvalue() == "\r1 of 2a\\x1b[31mb\\rc\\x9b2Jd\\u202ee\\x7f\tf\ng\n"
-    assert stream.unescaped is below
+    assert stream.below is below
     assert stream.isatty() is False
 
 
@@ -86,7 +86,10 @@ def test_what_cannot_be_written_is_raised_or_forgiven(exc, raised):
 def test_streams_are_as_before_afterwards(monkeypatch):
     before = sys.stdout, sys.stderr
     with safe_streams():
-        assert (sys.stdout.unescaped, sys.stderr.unescaped) == before
+        assert (sys.stdout.below, sys.stderr.below) == before
+        with safe_streams():
+            assert (sys.stdout.below, sys.stderr.below) == before
+        assert (for_drawing(sys.stdout), for_drawing(sys.stderr)) == before
     assert (sys.stdout, sys.stderr) == before
     monkeypatch.setattr(sys, "stderr", None)
     with safe_streams():

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slimscan_edge.errors import EXIT_DONE, InputError
+from slimscan_edge.program.streams import for_drawing
 from slimscan_train.config import DEFAULT_RECIPE, read_recipe, recipes
 from slimscan_train.dataset import Dataset, read_dataset
 from slimscan_train.evaluation import evaluate, mean_and_spread
@@ -165,7 +166,7 @@ def _progress(epochs: int) -> Iterator[Progress]:
         yield Progress(note=_note, epoch=lambda row: _note(_line(row, epochs)))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(file=for_drawing(sys.stderr)), transient=True) as bar:
         task = bar.add_task("training", total=None)
 
         def step(epoch: int, done: int, steps: int) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import IO
 
 from slimscan_edge.errors import InputError
 
@@ -53,22 +54,33 @@ def _replace(target: Path, content: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{os.urandom(8).hex()}.partial")
     try:
-        nameless = _open_nameless(target.parent)
-        with partial.open("xb") if nameless is None else open(nameless, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            if nameless is not None:
-                # with a descriptor for a folder, whichever, Python calls linkat(2), which follows the link in /proc
-                os.link(f"/proc/self/fd/{nameless}", partial, src_dir_fd=nameless)
+        if not _written_nameless(partial, content):
+            with partial.open("xb") as file:
+                _write_out(file, content)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _open_nameless(folder: Path) -> int | None:
-    """Open a new file that has no name yet, and so is gone if this process is; None where that cannot be had."""
-    if hasattr(os, "O_TMPFILE") and os.path.isdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # not every file system has it
-            return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
-    return None
+def _written_nameless(path: Path, content: bytes) -> bool:
+    """Write a file that gets its name when it is whole, and before is gone if this process is; False where none can be.
+
+    Raises:
+        OSError: It cannot be written, nameless or not.
+    """
+    try:
+        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except (AttributeError, OSError):  # it is Linux's, and not every file system has it
+        return False
+    with open(descriptor, "wb") as file:
+        _write_out(file, content)
+        with contextlib.suppress(OSError):  # with a descriptor for a folder Python calls linkat(2), which follows links
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+            return True
+    return False
+
+
+def _write_out(file: IO[bytes], content: bytes) -> None:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())

@@ -73,19 +73,20 @@ def test_a_pipe_is_written_to_when_somebody_reads_it(tmp_path):
     os.mkfifo(pipe)
     with pytest.raises(InputError, match="cannot be written"):
         write_atomically(pipe, content)
-    read = []
+    read = bytearray()
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reader, True)
 
     def drain():
-        with os.fdopen(reader, "rb") as file:
-            read.append(file.read())
+        while len(read) < len(content):  # empty until somebody writes
+            read.extend(os.read(reader, 65536))
 
     thread = threading.Thread(target=drain)
     thread.start()
     write_atomically(pipe, content)
     thread.join()
-    assert read == [content]
+    os.close(reader)
+    assert read == content
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
@@ -126,6 +127,15 @@ def test_without_nameless_files_it_is_the_same(tmp_path, monkeypatch):
     write_atomically(tmp_path / "file", b"one")
     write_atomically(tmp_path / "file", b"two")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"two"]
+
+
+def test_where_a_nameless_file_gets_no_name_it_is_the_same(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    write_atomically(tmp_path / "file", b"one")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"one"]
 
 
 @pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="files without a name are Linux's")

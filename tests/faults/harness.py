@@ -117,7 +117,7 @@ class Workplace:
                 stdout=stdout,
                 stderr=subprocess.PIPE,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=fault.prepare,
+                preexec_fn=lambda: _prepare(fault),
                 env={**os.environ, "TMPDIR": str(self.folder / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"},
             )
             if fault.sent:
@@ -210,6 +210,11 @@ def draw_fault(rng: random.Random, seconds: float, largest_bytes: int) -> Fault:
     if kind == "closed streams":
         return Fault(name=kind, prepare=lambda: [os.close(stream) for stream in streams] and None)
     return Fault(name=kind, prepare=lambda: _fill(streams))
+
+
+def _prepare(fault: Fault) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background has it ignored, and hands that on
+    fault.prepare()
 
 
 def _limited(limit: str, value: int) -> Callable[[], None]:

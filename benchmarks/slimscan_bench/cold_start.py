@@ -1,11 +1,13 @@
 """From the start of a process to its first answer, and the memory it took: ours against the least that can be.
 
 Ours is `slimscan predict` as the command line starts it. The floor is a bare script that imports NumPy, Pillow
-and the interpreter and runs the same model on the same image without a check. They run in turn, so that the ratio
+and the interpreter and runs the same model on the same image without a check, for DICOM on a PNG of
+its pixels. They run in turn, so that the ratio
 of the two is of one machine in one state. "Cold" is the process: files have been read before and come from the
 page cache.
 """
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -14,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+from PIL import Image, UnidentifiedImageError
+
 from slimscan_bench.child import as_from_a_shell, peak_memory_mib
 from slimscan_edge.bundle import Bundle
-from slimscan_edge.errors import InterpreterError
+from slimscan_edge.errors import EXIT_BAD_INPUT, InputError, InterpreterError
+from slimscan_edge.preprocess import PreprocessSpec, decode
 
 _PROGRAMS = Path(__file__).parent / "programs"
 
@@ -74,6 +79,7 @@ def measure_cold_starts(
         progress: Called with the number of pairs done, the first included.
 
     Raises:
+        InputError: The image is rejected.
         InterpreterError: A program ended without an answer.
     """
     if not runs:
@@ -85,7 +91,7 @@ def measure_cold_starts(
         options = ["--bundle", str(bundle_path), "--threads", str(threads), "--allow-failed"]
         commands = {
             "slimscan": ["with_slimscan.py", "predict", str(image), *options],
-            "floor": ["floor.py", str(model), str(threads), str(image), str(oversample)],
+            "floor": ["floor.py", str(model), str(threads), str(_for_the_floor(image, Path(folder))), str(oversample)],
         }
         pairs = []
         for run in range(runs + 1):
@@ -94,6 +100,18 @@ def measure_cold_starts(
             pairs.append(ColdStart(image=image.name, slimscan=starts["slimscan"], floor=starts["floor"]))
             progress(run + 1)
     return tuple(pairs[1:])
+
+
+def _for_the_floor(image: Path, folder: Path) -> Path:
+    """The image, or its pixels as PNG where Pillow does not read it (DICOM), and so a bare script does not."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # which the programs tell
+        try:
+            Image.open(image).close()
+        except UnidentifiedImageError:
+            twin = folder / "image.png"
+            decode(image, PreprocessSpec(jpeg_oversample=0)).save(twin, compress_level=1)
+            return twin
+    return image
 
 
 def _start(words: list[str]) -> Start:
@@ -110,6 +128,8 @@ def _start(words: list[str]) -> Start:
             peak = peak_memory_mib(child.pid)
             child.communicate()
         complaints.seek(0)
+        if answer.strip() and child.returncode == EXIT_BAD_INPUT:
+            raise InputError(f"no start can be timed with an image that is not answered for: {answer.strip()}")
         if not answer.strip() or child.returncode:
             last = (complaints.read().strip().splitlines() or ["no message"])[-1]
             raise InterpreterError(

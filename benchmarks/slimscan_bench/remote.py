@@ -26,6 +26,8 @@ from slimscan_edge.errors import (
 )
 
 _FOLDER = "slimscan-bench-"
+_MARK = "slimscan-bench says:"
+"""Begins what is read of an answer: a login shell may greet, and say goodbye, on the same standard output."""
 _SSH_FAILED, _NOT_FOUND = 255, 127
 
 
@@ -84,8 +86,9 @@ def measure_there(remote: Remote, bundle: Path, images: Sequence[Path], options:
 
 
 def _make_folder(remote: Remote) -> str:
-    done = _run(remote, f'mktemp -d "${{TMPDIR:-/tmp}}/{_FOLDER}XXXXXX"')
-    folder = done.stdout.decode(errors="surrogateescape").removesuffix("\n")
+    made = f'folder=$(mktemp -d "${{TMPDIR:-/tmp}}/{_FOLDER}XXXXXX")'
+    done = _run(remote, f"{made} && printf '\\n%s%s\\n' '{_MARK}' \"$folder\"")
+    folder = os.fsdecode(_said(done.stdout))
     # It is removed in the end: be sure that it is what was asked for.
     if done.returncode or not (folder.startswith("/") and folder.rpartition("/")[2].startswith(_FOLDER)):
         raise MachineError(f"{remote.host} cannot make a temporary folder: {_last_line(done.stderr)}")
@@ -97,7 +100,8 @@ def _copy(remote: Remote, folder: str, bundle: Path, images: Sequence[Path], opt
     copies = [f"images/{number}/{path.name}" for number, path in enumerate(images)]
     words = ["bench", *(f"./{copy}" for copy in copies), "--bundle", f"bundle/{bundle.name}", *options, "--json"]
     home, program = ('"$HOME"/', remote.program[2:]) if remote.program.startswith("~/") else ("", remote.program)
-    script = f'cd "$(dirname "$0")" && {home}{shlex.quote(program)} {shlex.join(words)}\nexit $?\n'
+    mark = f'printf "\\n%s" "{_MARK}"'
+    script = f'cd "$(dirname "$0")" && {mark} && {home}{shlex.quote(program)} {shlex.join(words)}\nexit $?\n'
     sender = _start(remote, f"tar -xf - -C {shlex.quote(folder)}", stdin=subprocess.PIPE)
     assert sender.stdin is not None
     broken: OSError | None = None
@@ -135,10 +139,16 @@ def _answer(remote: Remote, done: subprocess.CompletedProcess[bytes]) -> Answer:
         kind: type[SlimscanError] = InputError if done.returncode == EXIT_BAD_INPUT else MachineError
         raise kind(f"slimscan bench ended with exit code {done.returncode} on {remote.host}; it says why above")
     try:
-        table = json.loads(done.stdout)
+        table = json.loads(_said(done.stdout))
     except ValueError as exc:
         raise MachineError(f"{remote.host} printed no record; is {remote.program!r} slimscan there?") from exc
     return Answer(table=table, exit_code=done.returncode)
+
+
+def _said(output: bytes) -> bytes:
+    """The line that begins with the mark, without it; empty if there is none."""
+    lines = [line for line in output.split(b"\n") if line.startswith(_MARK.encode())]
+    return lines[-1].removeprefix(_MARK.encode()) if lines else b""
 
 
 def _run(remote: Remote, command: str, *, quiet: bool = True) -> subprocess.CompletedProcess[bytes]:
@@ -160,7 +170,11 @@ def _start(
 ) -> "subprocess.Popen[bytes]":
     try:
         return subprocess.Popen(
-            [*remote.ssh, "--", remote.host, command], stdin=stdin, stdout=subprocess.PIPE, stderr=stderr
+            # whichever shell it is that the words come to there
+            [*remote.ssh, "--", remote.host, f"sh -c {shlex.quote(command)}"],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
         )
     except OSError as exc:
         raise MachineError(

@@ -1,6 +1,5 @@
 """One image at a time and a batch of files, with one thread for an inference, two, and so on up to all cores."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from slimscan_edge.bundle import Bundle
 from slimscan_edge.classifier import Classifier
+from slimscan_edge.cores import usable_cores
 from slimscan_edge.stream import predict_each
 
 
@@ -77,11 +77,6 @@ def measure_scaling(
                 runs.append(run)
         progress(count + 1)
     return tuple(runs)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_figures(runs: Sequence[ThreadRun]) -> tuple[ThreadFigures, ...]:

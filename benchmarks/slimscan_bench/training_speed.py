@@ -28,7 +28,7 @@ from slimscan_bench.validity import reasons_invalid
 from slimscan_edge.errors import InputError, MachineError
 from slimscan_edge.interpreter import describe_package
 from slimscan_train.config import DEFAULT_RECIPE, TrainConfig, read_recipe
-from slimscan_train.quiet import require_avx
+from slimscan_train.quiet import load_tensorflow, require_avx
 
 SCHEMA_VERSION = 1
 SLOWDOWN_AT_MOST = 0.10
@@ -269,6 +269,7 @@ class _Process(Generic[_Way]):
 def _answer(pipe: "Connection[Any, Any]", build: Callable[..., _Way], *arguments: object) -> None:
     """Build a way of training and apply to it whatever function is sent, for as long as somebody sends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks is interrupted too, and ends this one
+    load_tensorflow()
     way = build(*arguments)
     pipe.send(None)
     with suppress(EOFError):

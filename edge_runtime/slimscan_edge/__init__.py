@@ -1,9 +1,9 @@
 """The device runtime of slimscan: NumPy, Pillow and one TFLite interpreter, nothing else."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, whose import would take longer than the rest of a command's first milliseconds
 if TYPE_CHECKING:
+    from typing import Any
+
     from slimscan_edge.bundle import Bundle as Bundle
     from slimscan_edge.bundle import Manifest as Manifest
     from slimscan_edge.bundle import read_bundle as read_bundle
@@ -27,8 +27,10 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Import a public name when it is first used, so that `slimscan --help` loads neither NumPy nor Pillow."""
     if name in _HOME:
+        from importlib import import_module
+
         return getattr(import_module(f"slimscan_edge.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

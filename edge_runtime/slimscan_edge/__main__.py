@@ -1,7 +1,12 @@
-"""`python -m slimscan_edge`: the same as `slimscan`."""
+"""`python -m slimscan_edge`, and `slimscan`: the command line as a process of its own."""
 
+import signal
 import sys
 
-from slimscan_edge.cli import main
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a command looks after it: no traceback while this loads
 
-sys.exit(main())
+from slimscan_edge.cli import main as main
+
+if __name__ == "__main__":
+    sys.exit(main())

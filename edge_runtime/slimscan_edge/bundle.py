@@ -2,8 +2,8 @@
 
 A bundle is a zip of stored (uncompressed) members, `NAME-VERSION.slimscan`, whose first member
 `manifest.json` lists every other member with size and SHA-256. It is read once: what was hashed is what is
-loaded. The zip has one form only, so that any changed byte, in a member or between them, is refused before
-the model is parsed.
+loaded. The zip and its manifest have one form only, so that any changed byte, in a member or between them, is
+refused before the model is parsed.
 """
 
 import dataclasses
@@ -12,10 +12,10 @@ import io
 import json
 import os
 import re
+import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from slimscan_edge.atomic import write_atomically
@@ -23,7 +23,7 @@ from slimscan_edge.errors import BundleError, InputError
 from slimscan_edge.interpreter import TensorSpec
 from slimscan_edge.operating_point import OperatingPoint
 from slimscan_edge.preprocess import PreprocessSpec
-from slimscan_edge.records import from_mapping
+from slimscan_edge.records import from_mapping, read_json, shortened
 
 SCHEMA_VERSION = 1
 SUFFIX = ".slimscan"
@@ -34,6 +34,8 @@ GUARD = "guard.json"
 MAX_BUNDLE_BYTES = 64 * 2**20
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+_VERDICTS: tuple[Verdict, ...] = ("FAIL", "INCONCLUSIVE", "PASS")
+"""From the worst to the best."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?")
 _MEMBER = re.compile(r"(model\.tflite|card\.html|guard\.json|golden/[a-z0-9_-]+\.(png|json))")
@@ -132,6 +134,14 @@ class Manifest:
         """`NAME-VERSION`, as in the file's name."""
         return f"{self.name}-{self.version}"
 
+    @property
+    def best_verdict(self) -> Verdict:
+        """The best verdict that the gates leave open: PASS only if there are some and each passed."""
+        found = {gate.verdict for gate in self.gates}
+        if "FAIL" in found:
+            return "FAIL"
+        return "PASS" if found == {"PASS"} else "INCONCLUSIVE"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
@@ -176,23 +186,41 @@ def read_bundle(path: str | os.PathLike[str], *, allow_failed: bool = False) -> 
         allow_failed: Accept a bundle whose gates did not pass.
 
     Raises:
-        BundleError: It is absent, damaged, of another schema version, holds a member too few or too many,
-            or its gates did not pass and `allow_failed` is False.
+        BundleError: It is absent, damaged, of another schema version, holds a member too few or too many, its verdict
+            is better than its gates, or its gates did not pass and `allow_failed` is False.
     """
     name = os.fspath(path)
-    try:
-        if os.path.getsize(path) > MAX_BUNDLE_BYTES:
-            raise BundleError(f"{name} is larger than a bundle can be ({MAX_BUNDLE_BYTES // 2**20} MiB)")
-        raw = Path(path).read_bytes()
-    except OSError as exc:
-        raise BundleError(f"bundle {name} cannot be read ({exc.strerror or exc})") from exc
-    bundle = parse_bundle(raw, name=name)
-    if bundle.manifest.verdict != "PASS" and not allow_failed:
+    manifest = (bundle := parse_bundle(_read_file(name), name=name)).manifest
+    if _VERDICTS.index(manifest.verdict) > _VERDICTS.index(manifest.best_verdict):
         raise BundleError(
-            f"bundle {name} did not pass its gates (verdict {bundle.manifest.verdict}); "
+            f"bundle {name} has the verdict {manifest.verdict}, and its {len(manifest.gates)} gates say no more than "
+            f"{manifest.best_verdict}; take another"
+        )
+    if manifest.verdict != "PASS" and not allow_failed:
+        raise BundleError(
+            f"bundle {name} did not pass its gates (verdict {manifest.verdict}); "
             "take one that did, or say --allow-failed to run it all the same"
         )
     return bundle
+
+
+def _read_file(name: str) -> bytes:
+    """The bytes of a regular file of bounded size, links followed; a pipe or a device is not waited for."""
+    try:
+        with open(name, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"bundle {name} cannot be read (it is no regular file)")
+            raw = file.read(status.st_size + 1) if status.st_size <= MAX_BUNDLE_BYTES else b""
+    except OSError as exc:
+        raise BundleError(f"bundle {name} cannot be read ({exc.strerror or exc})") from exc
+    if max(status.st_size, len(raw)) > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{name} is larger than a bundle can be ({MAX_BUNDLE_BYTES // 2**20} MiB)")
+    return raw
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def parse_bundle(raw: bytes, *, name: str) -> Bundle:
@@ -206,25 +234,29 @@ def parse_bundle(raw: bytes, *, name: str) -> Bundle:
         BundleError: As for `read_bundle`.
     """
     members = _unzip(raw, name)
+    if MANIFEST not in members:
+        raise BundleError(f"{name} has no {MANIFEST}; it is not a slimscan bundle")
+    is_first = next(iter(members)) == MANIFEST
+    written = members.pop(MANIFEST)
     try:
-        table = json.loads(members.pop(MANIFEST))
-    except KeyError as exc:
-        raise BundleError(f"{name} has no {MANIFEST}; it is not a slimscan bundle") from exc
-    except (ValueError, RecursionError) as exc:
-        raise BundleError(f"{name}: {MANIFEST} is not JSON ({exc})") from exc
-    if not isinstance(table, dict) or table.get("schema_version") != SCHEMA_VERSION:
-        got = table.get("schema_version") if isinstance(table, dict) else None
+        table = read_json(written)
+    except ValueError as exc:
+        raise BundleError(f"{name}: {MANIFEST} is not JSON as slimscan writes it ({exc})") from exc
+    version = table.get("schema_version") if isinstance(table, dict) else None
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise BundleError(
-            f"{name} has schema version {got!r}, this slimscan reads {SCHEMA_VERSION}; update slimscan or the bundle"
+            f"{name} has schema version {shortened(version)}, this slimscan reads {SCHEMA_VERSION}; "
+            "update slimscan or the bundle"
         )
+    _check_members(table.get("members"), members, name)
+    own = {key: value for key, value in table.items() if key not in ("schema_version", "members")}
     try:
-        _check_members(table.pop("members", None), members, name)
-        del table["schema_version"]
-        manifest = _manifest_from(table, name)
-    except BundleError:
-        raise
-    except (InputError, TypeError, ValueError, KeyError, AttributeError) as exc:
+        manifest = from_mapping(Manifest, own, where="manifest")
+    except InputError as exc:
         raise BundleError(f"{name}: the manifest does not hold what it should ({exc})") from exc
+    in_order = is_first and list(members) == sorted(members)
+    if not in_order or _as_bytes(_in_order(_table(manifest, members), table)) != written:
+        raise BundleError(f"{name}: {MANIFEST} or the order of members is not as slimscan writes it; take another")
     return Bundle(manifest=manifest, members=members, sha256=hashlib.sha256(raw).hexdigest())
 
 
@@ -257,7 +289,14 @@ def pack_bundle(manifest: Manifest, members: Mapping[str, bytes]) -> bytes:
     unknown = [name for name in members if not _MEMBER.fullmatch(name)]
     if unknown or MODEL not in members:
         raise BundleError(f"a bundle holds {MODEL}, {CARD}, {GUARD} and golden/*, got {sorted(members)}")
-    table = {
+    files = {MANIFEST: _as_bytes(_table(manifest, members))}
+    files.update((name, members[name]) for name in sorted(members))
+    return _zip(files)
+
+
+def _table(manifest: Manifest, members: Mapping[str, bytes]) -> dict[str, Any]:
+    """What `manifest.json` holds."""
+    return {
         "schema_version": SCHEMA_VERSION,
         **dataclasses.asdict(manifest),
         "members": {
@@ -265,9 +304,22 @@ def pack_bundle(manifest: Manifest, members: Mapping[str, bytes]) -> bytes:
             for name in sorted(members)
         },
     }
-    files = {MANIFEST: (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()}
-    files.update((name, members[name]) for name in sorted(members))
-    return _zip(files)
+
+
+def _as_bytes(table: dict[str, Any]) -> bytes:
+    try:
+        return (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError as exc:
+        raise BundleError(f"a text of the manifest is no Unicode ({exc.reason})") from exc
+
+
+def _in_order(whole: Any, found: Any) -> Any:
+    """Found values in the order in which they would be written; what was left to its default stays left out."""
+    if isinstance(whole, dict):
+        return {key: _in_order(value, found[key]) for key, value in whole.items() if key in found}
+    if isinstance(whole, list | tuple):
+        return [_in_order(value, one) for value, one in zip(whole, found, strict=True)]
+    return found
 
 
 def _zip(files: Mapping[str, bytes]) -> bytes:
@@ -309,22 +361,9 @@ def _check_members(listed: Any, members: Mapping[str, bytes], name: str) -> None
     for member_name, content in members.items():
         if not _MEMBER.fullmatch(member_name):
             raise BundleError(f"{name}: member {member_name!r} is not one a bundle may hold")
-        member = from_mapping(Member, listed[member_name], where=member_name)
+        try:
+            member = from_mapping(Member, listed[member_name], where=member_name)
+        except InputError as exc:
+            raise BundleError(f"{name}: the manifest does not hold what it should ({exc})") from exc
         if len(content) != member.size_bytes or hashlib.sha256(content).hexdigest() != member.sha256:
             raise BundleError(f"{name}: {member_name} is not the file that the manifest lists; copy the bundle again")
-
-
-def _manifest_from(table: dict[str, Any], name: str) -> Manifest:
-    nested = {
-        **table,
-        "input": _tensor(table["input"]),
-        "outputs": [_tensor(output) for output in table["outputs"]],
-        "preprocess": from_mapping(PreprocessSpec, table["preprocess"], where="preprocess"),
-        "operating_point": from_mapping(OperatingPoint, table["operating_point"], where="operating_point"),
-        "gates": [from_mapping(GateResult, gate, where="gates") for gate in table["gates"]],
-    }
-    return from_mapping(Manifest, nested, where=name)
-
-
-def _tensor(table: Mapping[str, Any]) -> TensorSpec:
-    return from_mapping(TensorSpec, table, where="tensor")

@@ -21,7 +21,7 @@ from slimscan_edge.bundle import Bundle, Manifest, read_bundle
 from slimscan_edge.errors import BundleError
 from slimscan_edge.guard import guard_of
 from slimscan_edge.interpreter import Interpreter
-from slimscan_edge.operating_point import Decision
+from slimscan_edge.operating_point import Decision, sigmoid
 from slimscan_edge.preprocess import ImageSource, decode, display_name, fit_to_input
 
 NOT_A_MEDICAL_DEVICE = "Not a medical device: for research and education, not for diagnosis."
@@ -152,6 +152,8 @@ class Classifier:
         logits, evidence = self.scores(pixels)
         invoked = perf_counter()
         reason = self.guard.reject(image, pixels, evidence) if self.guard else ""
+        if not (np.isfinite(logits).all() and np.isfinite(evidence).all()):
+            reason = "has no answer: the network computed something else than numbers"
         point = self.manifest.operating_point
         logit = float(logits[0])
         probability = point.probability(logit)
@@ -181,7 +183,7 @@ class Classifier:
         """The likelier subtype by the second logit, and its probability."""
         if not self.manifest.subtypes:
             return "", math.nan
-        first = 1.0 / (1.0 + math.exp(-float(logits[1])))
+        first = sigmoid(float(logits[1]))
         return self.manifest.subtypes[int(first < 0.5)], max(first, 1.0 - first)
 
     def scores(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

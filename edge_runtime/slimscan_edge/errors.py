@@ -8,7 +8,8 @@
         ├── MissingExtraError            an optional part of slimscan is not installed
         └── InterpreterError             no TFLite interpreter, or it computes wrongly
 
-A message says what was got, what was expected and what to do. A failed gate is not an error: it is a
+A message says what was got, what was expected and what to do. Whatever else ends a command is a fault of slimscan
+itself, and its exit code `EXIT_FAULT`. A failed gate is not an error: it is a
 result, and the command that ran it returns `EXIT_GATE_FAILED` or `EXIT_GATE_INCONCLUSIVE`.
 """
 
@@ -19,6 +20,8 @@ EXIT_GATE_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_GATE_INCONCLUSIVE = 3
 EXIT_MACHINE = 4
+EXIT_FAULT = 70
+"""EX_SOFTWARE of sysexits.h; Python's own for a traceback would be taken for a failed gate."""
 
 
 class SlimscanError(Exception):

@@ -5,7 +5,6 @@ through the same preprocessing and interpreter as any X-ray, so that a wrong ker
 damaged installation shows before the first patient does.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.errors import BundleError, InterpreterError
 from slimscan_edge.preprocess import preprocess
+from slimscan_edge.records import read_json, shortened
 
 EXPECTED = "golden/expected.json"
 TOLERANCE_STEPS = 1
@@ -57,17 +57,16 @@ def self_test(classifier: Classifier) -> SelfTest:
     Raises:
         BundleError: The bundle carries no golden images, or their list is not readable.
     """
-    members = classifier.bundle.members
     try:
-        expected: dict[str, dict[str, list[int]]] = json.loads(members[EXPECTED])
+        expected = _expected(classifier)
         largest = max(
-            int(np.abs(np.subtract(outputs[role], values)).max())
-            for name, wanted in expected.items()
-            for outputs in [golden_outputs(classifier, members[name])]
-            for role, values in wanted.items()
+            max(abs(found - wanted) for found, wanted in zip(outputs[role], values, strict=True))
+            for name, by_role in expected.items()
+            for outputs in [golden_outputs(classifier, classifier.bundle.members[name])]
+            for role, values in by_role.items()
         )
-    except (KeyError, ValueError, AttributeError) as exc:
-        raise BundleError(f"{classifier.manifest.bundle_id} has no usable golden images ({exc!r})") from exc
+    except ValueError as exc:
+        raise BundleError(f"{classifier.manifest.bundle_id} has no usable golden images ({exc})") from exc
     allowed = TOLERANCE_STEPS if classifier.interpreter.runs_xnnpack else OTHER_KERNELS_STEPS
     return SelfTest(images=len(expected), largest_difference=largest, allowed_steps=allowed)
 
@@ -87,6 +86,28 @@ def require_self_test(classifier: Classifier) -> SelfTest:
             "do not use this machine's answers, install another interpreter version"
         )
     return result
+
+
+def _expected(classifier: Classifier) -> dict[str, dict[str, list[int]]]:
+    """The listed integers, by golden image and role.
+
+    Raises:
+        ValueError: They are not such a list, or no image is listed.
+    """
+    members, roles = classifier.bundle.members, classifier.manifest.output_roles
+    if EXPECTED not in members:
+        raise ValueError(f"there is no {EXPECTED}")
+    expected = read_json(members[EXPECTED])
+    if not isinstance(expected, dict) or not expected:
+        raise ValueError(f"{EXPECTED} lists no image")
+    for name, by_role in expected.items():
+        if name not in members or name == EXPECTED:
+            raise ValueError(f"{EXPECTED} lists {shortened(name)}, which is not there")
+        if not isinstance(by_role, dict) or set(by_role) != set(roles):
+            raise ValueError(f"{EXPECTED}: {name} has no integers of {' and '.join(roles)}")
+        if not all(isinstance(values, list) and all(type(v) is int for v in values) for values in by_role.values()):
+            raise ValueError(f"{EXPECTED}: {name} has something else than integers")
+    return expected
 
 
 def _invoke(classifier: Classifier, image: bytes) -> tuple[NDArray[Any], ...]:

@@ -10,7 +10,6 @@ Two rules need no fitting, because every X-ray keeps to them: no colours, and no
 """
 
 import binascii
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from PIL import Image
 from slimscan_edge.bundle import GUARD, Bundle
 from slimscan_edge.colour import IN_COLOUR
 from slimscan_edge.errors import BundleError, InputError
-from slimscan_edge.records import from_mapping
+from slimscan_edge.records import from_mapping, read_json
 
 MAX_ASPECT = 4.0
 """Longer over shorter side; the reference data's narrowest X-ray has 3.2."""
@@ -95,10 +94,17 @@ class Guard:
         """Unpack the table.
 
         Raises:
-            ValueError: It is no base64, or its length does not fit the components.
+            ValueError: It is no base64, its length does not fit the components, or its numbers overflow.
         """
         self.record = record
         rows = np.frombuffer(binascii.a2b_base64(record.table), np.int8).reshape(len(record.scales), -1)
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            self._unpack(rows)
+        if not all(np.isfinite(numbers).all() for numbers in self._numbers()):
+            raise ValueError("its numbers overflow")
+
+    def _unpack(self, rows: NDArray[np.int8]) -> None:
+        record = self.record
         table: Floats = rows * np.array(record.scales, np.float32)[:, np.newaxis]
         if table.shape[1] <= _GRIDS:
             raise ValueError(f"a view of {table.shape[1]} numbers is too short")
@@ -112,8 +118,11 @@ class Guard:
         for changed in (self._scales[1:], self._offsets[1:]):
             changed[:, _GRIDS:] = 0  # a changed picture's evidence is not known: it is taken for the mean
         # c^2 / variance + (|z|^2 - c^2) / rest = |z|^2 / rest + c^2 (1 / variance - 1 / rest)
-        self._rests = np.full(self.view_size, 1 / record.rest_variance, np.float32)
-        self._gains = (1 / np.array(record.variances) - 1 / record.rest_variance).astype(np.float32)
+        self._rests = np.full(self.view_size, 1 / np.float64(record.rest_variance), np.float32)
+        self._gains = (1 / np.array(record.variances) - 1 / np.float64(record.rest_variance)).astype(np.float32)
+
+    def _numbers(self) -> tuple[Floats, ...]:
+        return self._scales, self._offsets, self._components, self._rests, self._gains
 
     def reject(self, picture: Image.Image, pixels: NDArray[np.uint8], evidence: Floats) -> str:
         """Why a picture is rejected: the end of a sentence that begins with its name; empty if it is not.
@@ -132,7 +141,8 @@ class Guard:
     def reject_pixels(self, pixels: NDArray[np.uint8], evidence: Floats) -> str:
         """As `reject`, by all rules but those on the picture as it was decoded."""
         measures = self.measure(pixels, evidence)
-        return next((REASONS[rule] for rule in FITTED if measures[rule] > self.record.limits[rule]), "")
+        # Not `>`, which is false of a measure that overflowed: what cannot be told is rejected.
+        return next((REASONS[rule] for rule in FITTED if not measures[rule] <= self.record.limits[rule]), "")
 
     def measure(self, pixels: NDArray[np.uint8], evidence: Floats) -> dict[str, float]:
         """Each fitted rule's measure, which grows with what speaks against the picture.
@@ -149,7 +159,10 @@ class Guard:
 
         Of these two the one that is farther is 0, and both are where the changed picture would be too far as well.
         """
-        distance, as_is, *turned, negative = self._distance(view).tolist()
+        distances = self._distance(view)
+        if not np.isfinite(distances).all():
+            return {"unlike": math.nan, "turned": 0.0, "negative": 0.0}
+        distance, as_is, *turned, negative = distances.tolist()
         otherwise = {"turned": min(turned), "negative": negative}
         nearest = min(self.record.limits["unlike"], *otherwise.values())
         measures = {rule: as_is / max(far, 1e-6) if far <= nearest else 0.0 for rule, far in otherwise.items()}
@@ -162,9 +175,10 @@ class Guard:
             `[6]`: of the view; and, evidence apart, of the view as it is, on its other sides, and as a negative.
         """
         z = view[self._places]
-        z *= self._scales
-        z -= self._offsets
-        distances: Floats = np.square(z) @ self._rests + np.square(z @ self._components) @ self._gains
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is rejected
+            z *= self._scales
+            z -= self._offsets
+            distances: Floats = np.square(z) @ self._rests + np.square(z @ self._components) @ self._gains
         return distances
 
 
@@ -178,10 +192,10 @@ def guard_of(bundle: Bundle) -> Guard | None:
         return None
     shape = next(spec.shape for spec in bundle.manifest.outputs if len(spec.shape) == 4)
     try:
-        guard = Guard(from_mapping(GuardRecord, json.loads(bundle.members[GUARD]), where=GUARD))
+        guard = Guard(from_mapping(GuardRecord, read_json(bundle.members[GUARD]), where=GUARD))
         if guard.view_size != _GRIDS + shape[1] * shape[2]:
             raise ValueError(f"a view of {guard.view_size} numbers does not fit the evidence map {list(shape)}")
-    except (InputError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+    except (InputError, ValueError) as exc:
         raise BundleError(f"{bundle.manifest.bundle_id}: {GUARD} does not hold what it should ({exc})") from exc
     return guard
 

@@ -1,14 +1,14 @@
 """One adapter over the TFLite interpreters: ai-edge-litert on 64-bit machines, tflite-runtime elsewhere."""
 
 import importlib
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_edge.errors import InterpreterError
+from slimscan_edge.cores import MAX_THREADS, usable_cores
+from slimscan_edge.errors import InputError, InterpreterError
 
 _MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 
@@ -53,8 +53,11 @@ class Interpreter:
             threads: Threads for one inference; when None all cores but one, up to four: one is left for reading images.
 
         Raises:
+            InputError: More threads are asked for than `MAX_THREADS`, or fewer than one.
             InterpreterError: No interpreter is installed, or it refuses the model.
         """
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise InputError(f"got {threads} threads, expected 1 to {MAX_THREADS}")
         module = import_interpreter()
         self._package = package_of(module)
         self.threads = threads or default_threads()
@@ -101,8 +104,8 @@ class Interpreter:
 
 
 def default_threads() -> int:
-    """Threads of one inference where nothing is said: all cores but one, up to four."""
-    return max(1, min(4, (os.cpu_count() or 1) - 1))
+    """Threads of one inference where nothing is said: all cores that may be used but one, up to four."""
+    return max(1, min(4, usable_cores() - 1))
 
 
 def import_interpreter() -> Any:
@@ -131,10 +134,14 @@ def package_of(module: Any) -> str:
 
 
 def describe_package(package: str) -> str:
-    """A package's name with its installed version."""
-    from importlib.metadata import version  # not at import: it costs a cold start several milliseconds
+    """The distribution that brings a package, with its version: a nightly's is called otherwise than a release's."""
+    from importlib import metadata  # not at import: it costs a cold start several milliseconds
 
-    return f"{package} {version(package.replace('_', '-'))}"
+    try:
+        return f"{package} {metadata.version(package.replace('_', '-'))}"
+    except metadata.PackageNotFoundError:
+        found = metadata.packages_distributions().get(package, [])
+        return f"{found[0]} {metadata.version(found[0])}" if found else f"{package} of unknown version"
 
 
 def _tensor_spec(detail: dict[str, Any]) -> TensorSpec:

@@ -186,7 +186,7 @@ class IsolatedDecoder:
             try:
                 bounds = map(str, (there.fileno(), self._memory_bytes, self._seconds))
                 self._child = subprocess.Popen(
-                    [sys.executable, "-B", "-P", "-c", _CHILD, json.dumps(sys.path), *bounds],
+                    [sys.executable, "-B", "-P", "-c", _CHILD, json.dumps(_module_search_path()), *bounds],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -222,6 +222,11 @@ class IsolatedDecoder:
             child.wait()
             return "it did not answer"
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _module_search_path() -> list[str]:
+    """What of `sys.path` imports look at, which pass over whatever else is in it."""
+    return [entry for entry in sys.path if isinstance(entry, str)]
 
 
 def is_child() -> bool:

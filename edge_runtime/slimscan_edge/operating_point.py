@@ -51,13 +51,17 @@ class OperatingPoint:
 
     def probability(self, logit: float) -> float:
         """The calibrated probability of the positive label, 0 to 1."""
-        scaled = (logit + self.bias) / self.temperature
-        if scaled >= 0:
-            return 1.0 / (1.0 + math.exp(-scaled))
-        return math.exp(scaled) / (1.0 + math.exp(scaled))
+        return sigmoid((logit + self.bias) / self.temperature)
 
     def decide(self, probability: float) -> Decision:
         """The decision at a probability: `refer` inside the refer band, else by the threshold."""
         if self.refer_low <= probability < self.refer_high:
             return "refer"
         return "positive" if probability >= self.threshold else "negative"
+
+
+def sigmoid(value: float) -> float:
+    """1 / (1 + e^-value), 0 to 1, for any finite value."""
+    if value >= 0:
+        return 1.0 / (1.0 + math.exp(-value))
+    return math.exp(value) / (1.0 + math.exp(value))

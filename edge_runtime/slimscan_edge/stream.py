@@ -1,5 +1,6 @@
 """Many images, one answer each: a bad one is rejected and never stops the others."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -14,7 +15,7 @@ from slimscan_edge.errors import ImageError
 from slimscan_edge.preprocess import PreprocessSpec, decode
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 DECODED_AHEAD = 2
 """Images read while the network is at work: enough to keep it busy, and little memory, as they are reduced."""
@@ -40,17 +41,30 @@ def predict_each(
     spec = classifier.manifest.preprocess
     remaining = iter(paths)
     first = list(islice(remaining, 2))
-    if len(first) > 1:
-        yield from _reading_ahead(classifier, chain(first, remaining), decode)
-    elif first:
-        yield first[0], _answer(classifier, first[0], lambda: _timed(decode, first[0], spec))
+    reader = _reader() if len(first) > 1 else None
+    if reader:
+        yield from _reading_ahead(classifier, chain(first, remaining), decode, reader)
+    else:
+        for path in chain(first, remaining):
+            yield path, _answer(classifier, path, functools.partial(_timed, decode, path, spec))
 
 
-def _reading_ahead(classifier: Classifier, paths: Iterator[Path], decode: Decode) -> Iterator[tuple[Path, Finding]]:
+def _reader() -> "ThreadPoolExecutor | None":
+    """A second thread; None where this process may not start one."""
     from concurrent.futures import ThreadPoolExecutor  # not at import: a single image starts sooner without it
 
-    waiting: deque[tuple[Path, Future[_Decoded]]] = deque()
     reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode")
+    try:
+        reader.submit(int).result()
+    except RuntimeError:
+        return None
+    return reader
+
+
+def _reading_ahead(
+    classifier: Classifier, paths: Iterator[Path], decode: Decode, reader: "ThreadPoolExecutor"
+) -> Iterator[tuple[Path, Finding]]:
+    waiting: deque[tuple[Path, Future[_Decoded]]] = deque()
     try:
         while True:
             for path in islice(paths, DECODED_AHEAD + 1 - len(waiting)):

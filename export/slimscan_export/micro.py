@@ -10,12 +10,9 @@ the two may lie a few steps apart (docs/decisions/0005-two-sets-of-kernels.md), 
 """
 
 import json
-import os
 import re
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -26,6 +23,7 @@ from slimscan_edge.bundle import Bundle
 from slimscan_edge.errors import InputError, MachineError, MissingExtraError, SlimscanError
 from slimscan_edge.golden import EXPECTED, OTHER_KERNELS_STEPS, TOLERANCE_STEPS
 from slimscan_edge.interpreter import Interpreter
+from slimscan_edge.notices import stderr_into
 from slimscan_edge.preprocess import preprocess
 
 LARGEST_ARENA_BYTES = 64 * 2**20
@@ -67,7 +65,7 @@ def arena_bytes(model: bytes) -> int:
     """
     interpreter = _load(model, LARGEST_ARENA_BYTES)
     with tempfile.TemporaryFile() as said:
-        with _stderr_into(said):
+        with stderr_into(said):
             interpreter.print_allocations()
         text = _text(said)
     found = _TOTAL.search(text)
@@ -171,7 +169,7 @@ def _load(model: bytes, arena_size: int) -> Any:
     Interpreter(model)  # it verifies the bytes; TFLite Micro trusts them
     with tempfile.TemporaryFile() as said:
         try:
-            with _stderr_into(said):
+            with stderr_into(said):
                 return runtime.Interpreter.from_bytes(model, arena_size=arena_size)
         except RuntimeError as exc:
             reason = [str(exc), *filter(None, map(str.strip, _text(said).splitlines()))][-1]
@@ -181,17 +179,3 @@ def _load(model: bytes, arena_size: int) -> Any:
 def _text(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read().decode(errors="replace")
-
-
-@contextmanager
-def _stderr_into(file: IO[bytes]) -> Iterator[None]:
-    """Have what is written to standard error, by native code too, go into a file."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    os.dup2(file.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)

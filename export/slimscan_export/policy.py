@@ -199,6 +199,9 @@ def _read_tables(tables: dict[str, Any], where: str) -> dict[str, Any]:
         if not isinstance(tables[name], dict):
             raise InputError(f"{where}: {name!r} is a value, expected a table [{name}]")
         place = f"{where}, table [{name}]"
+        for field in dataclasses.fields(_TABLES[name]):
+            if field.type is Limit and not isinstance(value := tables[name].get(field.name, {}), dict):
+                raise InputError(f"{place}: {field.name} is {value!r}, {_EXPECTED_LIMIT}")
         values = {
             key: from_mapping(Limit, _required(Limit, value, f"{place}, {key}"), where=f"{place}, {key}")
             if isinstance(value, dict)
@@ -207,6 +210,9 @@ def _read_tables(tables: dict[str, Any], where: str) -> dict[str, Any]:
         }
         read[name] = from_mapping(_TABLES[name], _required(_TABLES[name], values, place), where=place)
     return read
+
+
+_EXPECTED_LIMIT = "expected { observed = SHARE, margin = SHARE }"
 
 
 def _required(record: type[Any], values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -221,7 +227,7 @@ def _require_limits(record: Any) -> None:
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         if not isinstance(value, Limit):
-            raise ValueError(f"{field.name} is {value!r}, expected {{ observed = SHARE, margin = SHARE }}")
+            raise ValueError(f"{field.name} is {value!r}, {_EXPECTED_LIMIT}")
 
 
 def _require_number(name: str, value: object) -> None:

@@ -103,6 +103,31 @@ def test_cold_starts_are_kept_in_pairs(pictures):
         assert 5 < pair.floor.peak_memory_mib < 500
 
 
+def test_starts_with_dicom_are_timed_against_a_picture_of_its_pixels(tmp_path):
+    dicom = pytest.importorskip("pydicom")
+    dataset = dicom.Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
+        dicom.uid.ComputedRadiographyImageStorage,
+        "1.2",
+        "CR",
+    )
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (
+        90,
+        120,
+        1,
+        "MONOCHROME2",
+    )
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = np.tile(np.arange(120, dtype=np.uint8), (90, 1)).tobytes()
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta = dicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = dicom.uid.ExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "xray.dcm", enforce_file_format=True)
+    (pair,) = measure_cold_starts(read_bundle(BUNDLE), tmp_path / "xray.dcm", bundle_path=BUNDLE, threads=1, runs=1)
+    assert pair.image == "xray.dcm"
+    assert pair.ratio > 0
+
+
 def test_peak_memory_is_the_new_process_own(pictures):
     ballast = np.ones(80_000_000)  # 610 MiB that a started process would report as its peak, were ru_maxrss believed
     (pair,) = measure_cold_starts(read_bundle(BUNDLE), pictures[0], bundle_path=BUNDLE, threads=1, runs=1)

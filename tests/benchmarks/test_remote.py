@@ -226,3 +226,40 @@ def test_options_that_do_not_go_together_are_refused(words, golden_bundle_path, 
 def test_a_host_cannot_be_an_option():
     with pytest.raises(InputError, match="expected HOST"):
         Remote(host="-oProxyCommand=touch x")
+
+
+GREETING = r"""#!/bin/sh
+for command; do :; done
+echo 'Welcome to the clinic!  {"a": "b"}'
+printf 'no end of line'
+sh -c "$command"
+code=$?
+echo 'Goodbye.'
+exit $code
+"""
+
+
+@pytest.fixture
+def greeting(tmp_path, monkeypatch):
+    """An SSH client that reaches this machine, through a shell that greets on standard output."""
+    (tmp_path / "far away").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "far away"))
+    client = tmp_path / "greeting ssh"
+    client.write_text(GREETING)
+    client.chmod(0o755)
+    return (str(client),)
+
+
+def test_a_shell_that_greets_is_understood(greeting, tmp_path, golden_bundle_path):
+    said = program(tmp_path, 'printf \'{"kind": "a record"}\\n\'; exit 3')
+    answer = measure_there(Remote(host="h", ssh=greeting, program=said), golden_bundle_path, (), ())
+    assert (answer.table, answer.exit_code) == ({"kind": "a record"}, 3)
+    assert list((tmp_path / "far away").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", ["exit 0", "echo nothing that is a record", "echo '{'"])
+def test_no_record_behind_a_greeting_is_told(greeting, tmp_path, golden_bundle_path, body):
+    remote = Remote(host="h", ssh=greeting, program=program(tmp_path, body))
+    with pytest.raises(MachineError, match="h printed no record"):
+        measure_there(remote, golden_bundle_path, (), ())
+    assert list((tmp_path / "far away").iterdir()) == []

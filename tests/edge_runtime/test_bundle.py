@@ -1,7 +1,9 @@
 import dataclasses
 import io
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -223,7 +225,7 @@ def test_too_large_a_file_is_refused_unread(tmp_path, monkeypatch):
 # --- manifests --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.0, [1], {}, 10**18])
 def test_an_unknown_schema_version_is_refused(refused, version):
     refused("has schema version .*update", manifest=lambda table: table.update(schema_version=version))
 
@@ -267,6 +269,140 @@ def test_an_absent_entry_is_refused(refused, key):
     refused("manifest", manifest=lambda table: table.pop(key))
 
 
+NUMBERS = [
+    ("operating_point", "threshold"),
+    ("operating_point", "temperature"),
+    ("operating_point", "bias"),
+    ("preprocess", "height"),
+    ("input", "scale"),
+    ("input", "zero_point"),
+    ("members", "model.tflite", "size_bytes"),
+]
+
+
+@pytest.mark.parametrize("path", NUMBERS, ids="/".join)
+@pytest.mark.parametrize(
+    "number",
+    ["1" + "0" * 400, "-1" + "0" * 400, "1" * 5000, "1e400", "-1e999", "NaN", "Infinity", "-Infinity", "true", "null"],
+    ids=lambda number: f"{number[:6]} of {len(number)}",
+)
+def test_a_number_is_a_finite_one(refused, path, number):
+    def put(files):
+        table = json.loads(files["manifest.json"])
+        place = table
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = "@"
+        files["manifest.json"] = json.dumps(table, indent=1).replace('"@"', number).encode()
+
+    refused(r"^b: [^\n]{1,300}$", files=put)
+
+
+def test_numbers_where_texts_belong_and_the_reverse_are_refused(refused):
+    for changes in (
+        {"labels": [1, 2]},
+        {"intended_use": 3},
+        {"training_data": {"split": 1}},
+        {"tools": {"numpy": None}},
+    ):
+        refused("does not hold what it should", manifest=lambda table, changes=changes: table.update(changes))
+    for shape in ([1, 32, 32, True], ["1", 32, 32, 1], [1.0, 32, 32, 1], [[1], 32, 32, 1], None):
+        refused("does not hold what", manifest=lambda table, shape=shape: table["input"].update(shape=shape))
+
+
+def keys_of(raw):
+    return list(json.loads(unzipped(raw)["manifest.json"]))
+
+
+def test_a_null_for_any_required_value_is_refused(refused, raw):
+    for key in keys_of(raw):
+        refused("^b", manifest=lambda table, key=key: table.update({key: None}))
+
+
+def as_text(change):
+    """A change of the manifest as the text that it is."""
+    return lambda files: files.update({"manifest.json": change(files["manifest.json"].decode())})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace('"version"', '"version": "0.0.1",\n "version"', 1).encode(),
+        lambda text: text.replace('"threshold"', '"threshold": 0.01,\n  "threshold"', 1).encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("utf-16-le"),
+        lambda text: text.encode("utf-32"),
+        lambda text: b"\xef\xbb\xbf" + text.encode(),
+        lambda text: text.replace("DARK", "D\u00c4RK").encode("latin-1"),
+        lambda text: text.replace('"DARK"', '"\\ud800"').encode(),
+        lambda text: text.replace('"DARK"', '"DAR\\u004b"').encode(),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: json.dumps(json.loads(text)).encode(),
+        lambda text: (text + "\n").encode(),
+        lambda text: text.rstrip().encode(),
+        lambda text: json.dumps(dict(reversed(json.loads(text).items())), indent=1).encode(),
+        lambda text: text.replace('"PASS",\n "gates"', '"PASS", \n "gates"').encode(),
+    ],
+    ids=[
+        "key twice",
+        "inner key twice",
+        "utf-16",
+        "utf-16 without mark",
+        "utf-32",
+        "byte order mark",
+        "latin-1",
+        "half a character",
+        "needless escape",
+        "line ends",
+        "no indent",
+        "line more",
+        "line less",
+        "other order",
+        "space more",
+    ],
+)
+def test_the_manifest_has_one_form_only(refused, change):
+    refused("as slimscan writes it|is no Unicode", files=as_text(change))
+
+
+def test_inner_keys_have_an_order_too(refused):
+    def turn(text):
+        table = json.loads(text)
+        table["preprocess"] = dict(reversed(table["preprocess"].items()))
+        return (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()
+
+    refused("as slimscan writes it", files=as_text(turn))
+
+
+def test_what_is_left_to_its_default_may_be_absent(raw):
+    """As in bundles of the first releases."""
+    files = unzipped(raw)
+    table = json.loads(files["manifest.json"])
+    del table["subtypes"], table["operating_point"]["bias"]
+    files["manifest.json"] = (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode()
+    assert parse_bundle(zipped(files), name="b").manifest == parse_bundle(raw, name="b").manifest
+
+
+@pytest.mark.parametrize("depth", [40, 900, 1000, 5000, 100_000])
+@pytest.mark.parametrize("key", ["intended_use", "gates", "training_data", "anything"])
+def test_deep_nesting_is_refused(refused, depth, key):
+    deep = "[" * depth + "]" * depth
+
+    def put(files):
+        table = {**json.loads(files["manifest.json"]), key: "@"}
+        files["manifest.json"] = json.dumps(table).replace('"@"', deep).encode()
+
+    refused("nested deeper than", files=put)
+
+
+def test_members_have_an_order(raw):
+    files = unzipped(raw)
+    manifest = files.pop("manifest.json")
+    for order in ({**files, "manifest.json": manifest}, {"manifest.json": manifest, **dict(reversed(files.items()))}):
+        with pytest.raises(BundleError, match="order of members is not as slimscan writes it"):
+            parse_bundle(zipped(order), name="b")
+
+
 def test_evidence_must_have_as_many_classes_as_logits(golden_bundle):
     logits, evidence = golden_bundle.manifest.outputs
     two = TensorSpec(shape=(*evidence.shape[:3], 2), dtype="int8", scale=evidence.scale)
@@ -277,12 +413,38 @@ def test_evidence_must_have_as_many_classes_as_logits(golden_bundle):
 # --- verdicts ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE", "pass", ""])
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
 def test_a_bundle_that_did_not_pass_is_refused_unless_allowed(write_variant, verdict):
     path = write_variant(verdict=verdict)
     with pytest.raises(BundleError, match=r"did not pass its gates.*--allow-failed"):
         read_bundle(path)
     assert read_bundle(path, allow_failed=True).manifest.verdict == verdict
+
+
+GATE = {"name": "g", "measured": "", "allowed": ""}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gates"),
+    [
+        ("PASS", ()),
+        ("PASS", ("FAIL",)),
+        ("PASS", ("PASS", "FAIL", "PASS")),
+        ("PASS", ("PASS", "INCONCLUSIVE")),
+        ("INCONCLUSIVE", ("PASS", "FAIL")),
+    ],
+)
+@pytest.mark.parametrize("allow_failed", [False, True])
+def test_a_verdict_better_than_its_gates_is_refused(write_variant, verdict, gates, allow_failed):
+    path = write_variant(verdict=verdict, gates=tuple(GateResult(**GATE, verdict=gate) for gate in gates))
+    with pytest.raises(BundleError, match=f"has the verdict {verdict}, and its {len(gates)} gates say no more"):
+        read_bundle(path, allow_failed=allow_failed)
+
+
+@pytest.mark.parametrize("word", ["pass", "PASSED", "", "OK", " PASS", None, True, 1, ["PASS"]])
+def test_a_verdict_is_one_of_three_words(refused, word):
+    refused("verdict is .*expected one of PASS, FAIL, INC", manifest=lambda table: table.update(verdict=word))
+    refused("verdict is .*expected one of", manifest=lambda table: table["gates"][0].update(verdict=word))
 
 
 def test_allowing_failed_gates_allows_no_damage(raw, tmp_path):
@@ -295,6 +457,40 @@ def test_an_absent_bundle_or_a_folder_is_told(tmp_path):
     for path in (tmp_path / "absent.slimscan", tmp_path):
         with pytest.raises(BundleError, match="cannot be read"):
             read_bundle(path)
+
+
+def make_pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        make_pipe,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to("/dev/null"),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.symlink_to("nowhere"),
+        lambda path: path.mkdir(),
+        lambda path: None,
+    ],
+    ids=["pipe", "link to zeros", "link to null", "link to itself", "dangling link", "folder", "absent"],
+)
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, make):
+    make(tmp_path / "b.slimscan")
+    with pytest.raises(BundleError, match="cannot be read"):
+        read_bundle(tmp_path / "b.slimscan")
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/stdin", "x" * 300, "x/" * 3000, "/proc/self/mem"])
+def test_odd_paths_are_told(name):
+    with pytest.raises(BundleError, match=r"cannot be read|damaged"):
+        read_bundle(name)
+
+
+def test_a_link_to_a_bundle_is_followed(golden_bundle_path, tmp_path):
+    (tmp_path / "b.slimscan").symlink_to(golden_bundle_path)
+    assert read_bundle(Path(tmp_path / "b.slimscan")).manifest.bundle_id == "brightness-1.0.0"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,36 @@ def test_a_ready_machine_has_no_problem(golden_bundle_path):
     assert "MiB" in found["machine"].detail
 
 
+@pytest.mark.parametrize(
+    "expected",
+    [b"null", b'"a text"', b"Infinity", b"[" * 1000 + b"]" * 1000, b'{"golden/dark.png": null}', b"", b"\xff"],
+)
+def test_odd_golden_integers_are_a_problem(golden_bundle, write_variant, expected):
+    found = checks(write_variant(members={**golden_bundle.members, "golden/expected.json": expected}))
+    assert (found["bundle"].status, found["self-test"].status) == ("ok", "problem")
+    assert "no usable golden images" in found["self-test"].detail
+
+
+def test_packages_under_another_name_are_no_problem(golden_bundle_path, monkeypatch):
+    """Pillow-SIMD and a nightly of the interpreter, where `slimscan predict` works."""
+    real = metadata.version
+
+    def version(name):
+        if name in ("pillow", "ai-edge-litert"):
+            raise metadata.PackageNotFoundError(name)
+        return {"Pillow-SIMD": "9.5.0", "ai-edge-litert-nightly": "3.0.0.dev1"}.get(name) or real(name)
+
+    twins = {"PIL": ["Pillow-SIMD"], "ai_edge_litert": ["ai-edge-litert-nightly"]}
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: twins)
+    found = checks(golden_bundle_path)
+    assert found["pillow"].detail == "9.5.0 (Pillow-SIMD)"
+    assert found["self-test"].status == "ok"
+    twins.clear()
+    found = checks(golden_bundle_path)
+    assert found["pillow"].status == found["interpreter"].status == found["self-test"].status == "ok"
+
+
 def test_failed_gates_are_a_problem_and_the_self_test_is_still_run(write_variant):
     found = checks(write_variant(verdict="INCONCLUSIVE"))
     assert (found["gates"].status, found["self-test"].status) == ("problem", "ok")

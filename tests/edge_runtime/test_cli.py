@@ -119,6 +119,16 @@ def test_a_missing_base_package_says_what_to_run(command, capsys):
     assert "run: pip install --force-reinstall slimscan" in capsys.readouterr().err
 
 
+def test_a_python_that_lacks_a_part_of_itself_is_told(command, capsys):
+    command(
+        "def add_arguments(parser): pass\ndef run(arguments): raise ModuleNotFoundError(name='lzma')", extra="bench"
+    )
+    assert main(["trial"]) == 4
+    assert capsys.readouterr().err == (
+        "slimscan trial: this Python lacks lzma, a part of itself; install the whole of it\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [

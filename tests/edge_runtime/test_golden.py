@@ -61,11 +61,41 @@ def test_kernels_that_are_not_xnnpacks_may_differ_by_three_steps(golden_bundle, 
         b'{"golden/absent.png": {"logits": [1]}}',
         b'{"golden/dark.png": {"scores": [1]}}',
         b'{"golden/dark.png": {"evidence": [1, 2, 3]}}',
+        b'{"golden/dark.png": {"evidence": [1, 2, 3], "logits": [1]}}',
+        b'{"golden/dark.png": {}}',
+        b'{"golden/dark.png": null}',
+        b'{"golden/dark.png": {"logits": null, "evidence": null}}',
+        b'{"golden/dark.png": {"logits": ["1"], "evidence": []}}',
+        b'{"golden/dark.png": {"logits": [true], "evidence": []}}',
+        b'{"golden/dark.png": {"logits": [1.0], "evidence": []}}',
+        b'{"golden/dark.png": {"logits": [[1]], "evidence": [[1]]}}',
+        b'{"golden/dark.png": {"logits": [Infinity], "evidence": [NaN]}}',
+        b'{"golden/dark.png": {"logits": [1e400], "evidence": []}}',
+        b'{"golden/dark.png": {"logits": [1' + b"0" * 400 + b'], "evidence": []}}',
+        b'{"model.tflite": {"logits": [1], "evidence": [1]}, "golden/expected.json": {}}',
+        b'{"golden/expected.json": {"logits": [1], "evidence": [1]}}',
+        b'{"golden/dark.png": {}, "golden/dark.png": {}}',
+        b"null",
+        b'"a text"',
+        b"3",
+        b"Infinity",
+        b"[" * 900 + b"]" * 900,
+        b"[" * 100_000,
+        b"\xff\xfe{\0}\0",
     ],
 )
 def test_an_unusable_list_is_refused_rather_than_passed(golden_bundle, expected):
     with pytest.raises(BundleError, match="no usable golden images"):
         self_test(Classifier(changed(golden_bundle, members={EXPECTED: expected})))
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63) + 1])
+def test_huge_integers_are_far_off_and_never_wrap_around(golden_bundle, value):
+    expected = json.loads(golden_bundle.members[EXPECTED])
+    expected["golden/dark.png"]["evidence"][5] = value
+    result = self_test(Classifier(changed(golden_bundle, members={EXPECTED: json.dumps(expected).encode()})))
+    assert result.largest_difference > 2**62
+    assert not result.passed
 
 
 def test_a_bundle_without_golden_images_is_refused(golden_bundle):

@@ -1,10 +1,11 @@
 import sys
+from importlib import metadata
 
 import numpy as np
 import pytest
 
-from slimscan_edge import interpreter
-from slimscan_edge.errors import InterpreterError
+from slimscan_edge import cores, interpreter
+from slimscan_edge.errors import InputError, InterpreterError
 from slimscan_edge.interpreter import Interpreter, TensorSpec, describe_package, import_interpreter, package_of
 
 
@@ -40,10 +41,36 @@ def test_the_backend_is_named_with_its_version(golden_bundle):
     assert describe_package("numpy") == f"numpy {np.__version__}"
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (1, 1), (2, 1), (4, 3), (16, 4)])
-def test_one_core_is_left_for_reading(golden_bundle, monkeypatch, cores, threads):
-    monkeypatch.setattr(interpreter.os, "cpu_count", lambda: cores)
+@pytest.mark.parametrize(("usable", "threads"), [(1, 1), (2, 1), (4, 3), (16, 4)])
+def test_one_core_that_may_be_used_is_left_for_reading(golden_bundle, monkeypatch, usable, threads):
+    monkeypatch.setattr(cores.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda process: set(range(usable)), raising=False)
     assert Interpreter(golden_bundle.model).threads == threads
+
+
+@pytest.mark.parametrize(("count", "threads"), [(None, 1), (1, 1), (4, 3)])
+def test_all_cores_may_be_used_where_no_affinity_is_known(monkeypatch, count, threads):
+    monkeypatch.delattr(cores.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(cores.os, "cpu_count", lambda: count)
+    assert interpreter.default_threads() == threads
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, 100_000, 3_000_000_000])
+def test_more_threads_than_it_survives_are_refused(golden_bundle, threads):
+    with pytest.raises(InputError, match=f"got {threads} threads, expected 1 to 256"):
+        Interpreter(golden_bundle.model, threads=threads)
+
+
+def test_a_nightly_is_named_by_what_it_is_called(monkeypatch):
+    def version(name):
+        if name != "ai-edge-litert-nightly":
+            raise metadata.PackageNotFoundError(name)
+        return "3.0.0.dev1"
+
+    monkeypatch.setattr(metadata, "version", version)
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"ai_edge_litert": ["ai-edge-litert-nightly"]})
+    assert describe_package("ai_edge_litert") == "ai-edge-litert-nightly 3.0.0.dev1"
+    assert describe_package("tflite_runtime") == "tflite_runtime of unknown version"
 
 
 @pytest.mark.parametrize("model", [b"", b"not a model", bytes(1000)])

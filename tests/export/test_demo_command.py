@@ -49,6 +49,14 @@ def test_gates_that_do_not_pass_end_the_demo_with_their_code(steps, tmp_path, ca
     assert "every gate passed" not in said
 
 
+def test_invalid_times_are_for_show_and_end_no_demo(steps, tmp_path, capsys):
+    steps[1]["bench"] = 3
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    said = capsys.readouterr().out
+    assert "times above are for show" in said
+    assert "every gate passed" in said
+
+
 def test_a_second_demo_replaces_the_first_and_leaves_what_is_not_its_own(steps, tmp_path):
     folder = tmp_path / "demo"
     assert main(["demo", "--out", str(folder)]) == 0

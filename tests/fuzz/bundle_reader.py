@@ -32,7 +32,7 @@ def _around(manifest: bytes) -> bytes:
         table = json.loads(manifest)
         if isinstance(table, dict) and "members" in table:
             table["members"] = {"model.tflite": {"size_bytes": len(MODEL), "sha256": hashlib.sha256(MODEL).hexdigest()}}
-            manifest = json.dumps(table).encode()
+            manifest = (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in (("manifest.json", manifest), ("model.tflite", MODEL)):

@@ -3,7 +3,6 @@
 Each file is decoded once, by the preprocessing of training and device; every check then works on plain records.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from slimscan_edge.cores import usable_cores
 from slimscan_edge.errors import ImageError
 from slimscan_edge.files import Unreadable
 from slimscan_edge.preprocess import PERCENTILES, PreprocessSpec, decode, read_header
@@ -225,7 +225,7 @@ def observe(
         What was seen of each readable file, and the others with the reason; both in the data set's order.
     """
     observations, unreadable = [], []
-    pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes without the interpreter's lock
+    pool = ThreadPoolExecutor(usable_cores())  # Pillow decodes without the interpreter's lock
     try:
         for done, seen in enumerate(pool.map(lambda image: _observe(dataset, image), dataset.images), 1):
             if isinstance(seen, Unreadable):

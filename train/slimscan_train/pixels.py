@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from slimscan_edge.cores import usable_cores
 from slimscan_edge.errors import ImageError, InputError
 from slimscan_edge.files import Unreadable
 from slimscan_edge.preprocess import PreprocessSpec, decode, fit_to_input
@@ -100,7 +101,7 @@ def _decode(
                 pixels[index] = 0
                 bad.append((index, f"{files[index]} is not what it was (its SHA-256 differs); put it back"))
 
-    pool = ThreadPoolExecutor(os.cpu_count())  # Pillow decodes and resizes without the interpreter's lock
+    pool = ThreadPoolExecutor(usable_cores())  # Pillow decodes and resizes without the interpreter's lock
     try:
         list(pool.map(read, range(len(files))))
     finally:

@@ -4,13 +4,13 @@ Some of them are written by native code before any logging setting is read, so t
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from slimscan_edge.errors import MachineError
+from slimscan_edge.notices import stderr_into
 
 CPUINFO = Path("/proc/cpuinfo")
 """Where Linux lists the features of an x86 processor, in lines that start with `flags`."""
@@ -18,21 +18,9 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @contextmanager
 def held_back_stderr() -> Iterator[None]:
-    """Hold back what is written to standard error, by native code too; it is shown when the block raises."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+    """Hold back what is written to standard error, by native code too; it is shown when the block raises or aborts."""
+    with tempfile.TemporaryFile() as held, stderr_into(held, show_failure=True):
+        yield
 
 
 def require_avx(cpuinfo: Path | None = None) -> None:

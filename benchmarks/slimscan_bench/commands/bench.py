@@ -1,7 +1,6 @@
 """`slimscan bench`: latency of every stage, cold start and memory on this machine; with --training, training speed."""
 
 import argparse
-import json
 import shlex
 import sys
 import tempfile
@@ -150,14 +149,15 @@ def _judged(invalid: Sequence[str], code: int) -> int:
 
 def _report(record: _Record, arguments: argparse.Namespace) -> None:
     from slimscan_edge.atomic import write_atomically
+    from slimscan_edge.records import to_json
 
     table = record.to_table()
     try:  # written before it is printed: nobody may be reading, and minutes of measuring would be lost
         if arguments.out:
-            write_atomically(arguments.out, (json.dumps(table, indent=1) + "\n").encode())
+            write_atomically(arguments.out, (to_json(table, indent=1, allow_nan=True) + "\n").encode())
             print(f"record: {arguments.out}", file=sys.stderr)
     finally:
-        print(json.dumps(table) if arguments.json else "\n".join(record.to_lines()))
+        print(to_json(table, allow_nan=True) if arguments.json else "\n".join(record.to_lines()))
 
 
 def _checked(bounds: "Sequence[Held]") -> int:

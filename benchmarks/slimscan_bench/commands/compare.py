@@ -1,7 +1,6 @@
 """`slimscan compare REF CAND DATA`: two models on the same images, paired."""
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from slimscan_bench.models import read_models
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.errors import EXIT_DONE, InputError
 from slimscan_edge.files import unreadable_in_words
+from slimscan_edge.records import to_json
 from slimscan_train.commands.data_options import DATA_HELP, add_reading_options, read_and_tell, reading_asked
 from slimscan_train.dataset import Dataset, Reading
 from slimscan_train.naming import RULES
@@ -76,12 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.out:
             _write(arguments.out, record, lines)
     finally:
-        print(json.dumps(record) if arguments.json else lines)
+        print(to_json(record, allow_nan=True) if arguments.json else lines)
     return EXIT_DONE
 
 
 def _write(folder: Path, record: dict[str, Any], lines: str) -> None:
-    write_atomically(folder / "compare.json", (json.dumps(record, indent=1) + "\n").encode())
+    write_atomically(folder / "compare.json", (to_json(record, indent=1, allow_nan=True) + "\n").encode())
     write_atomically(folder / "compare.txt", f"{lines}\n".encode(errors="backslashreplace"))
     _note(f"record: {folder / 'compare.json'}")
 

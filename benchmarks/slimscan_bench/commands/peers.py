@@ -1,7 +1,6 @@
 """`slimscan peers IMAGES --out FOLDER`: slimscan beside other runtimes on the same files, and a report."""
 
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -56,11 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     from slimscan_bench.report.ladder import read_ladder
     from slimscan_bench.report.page import write_report
     from slimscan_edge.atomic import write_atomically
+    from slimscan_edge.records import to_json
 
     chosen(arguments.only)  # before the work
     ladder = read_ladder(arguments.ladder) if arguments.ladder else ()
     record = _measure(arguments)
-    content = json.dumps(record.to_table(), separators=(",", ":"))
+    content = to_json(record.to_table(), separators=(",", ":"), allow_nan=True)
     try:  # written before it is printed, which fails where nobody reads
         write_atomically(arguments.out / "peers.json", content.encode() + b"\n")
         write_report(record, arguments.out / "report.html", ladder=ladder)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slimscan_edge.cores import MAX_THREADS
+
 if TYPE_CHECKING:
     from slimscan_edge.classifier import Classifier
 
@@ -15,7 +17,7 @@ def add_bundle_options(parser: argparse.ArgumentParser) -> None:
     add_bundle_option(parser)
     parser.add_argument(
         "--threads",
-        type=whole_number(1),
+        type=whole_number(1, most=MAX_THREADS),
         metavar="N",
         help="threads for one inference (default: all cores but one, up to four)",
     )
@@ -55,12 +57,13 @@ def load_classifier(arguments: argparse.Namespace) -> "Classifier":
     return classifier
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """A type of argument: a whole number from the least one on."""
+def whole_number(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """A type of argument: a whole number from the least one to the most."""
+    bounds = f"from {least}" + (f" to {most}" if most < 10**9 else "")
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from {least}")
+        if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number {bounds}")
         return int(text)
 
     return parse

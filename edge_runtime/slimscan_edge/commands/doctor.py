@@ -2,10 +2,11 @@
 
 import argparse
 import dataclasses
-import json
 
 from slimscan_edge.commands.bundle_options import add_bundle_option
 from slimscan_edge.errors import EXIT_DONE, EXIT_MACHINE
+from slimscan_edge.program.faults import one_line
+from slimscan_edge.records import to_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,10 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     for check in check_up(arguments.bundle):
         checks.append(check)
         if not arguments.json:
-            print(f"{check.status:8} {check.name:14} {check.detail}", flush=True)
+            print(one_line(f"{check.status:8} {check.name:14} {check.detail}"), flush=True)
     problems = sum(check.status == "problem" for check in checks)
     if arguments.json:
-        print(json.dumps({"ready": not problems, "checks": [dataclasses.asdict(check) for check in checks]}))
+        print(to_json({"ready": not problems, "checks": [dataclasses.asdict(check) for check in checks]}))
     else:
         print("\nready" if not problems else f"\nnot ready: {problems} problem{'s' if problems > 1 else ''} above")
     return EXIT_MACHINE if problems else EXIT_DONE

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import hashlib
-import json
 import math
 import os
 import sys
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from slimscan_edge.commands.bundle_options import add_bundle_options, load_classifier
 from slimscan_edge.errors import EXIT_BAD_INPUT, EXIT_DONE, ImageError, InputError
+from slimscan_edge.program.faults import one_line
+from slimscan_edge.records import to_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,9 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
         for path, finding, overlay in _findings(classifier, paths, _refusing(refused, decode), arguments.overlay):
             decisions[finding.decision] += 1
             if arguments.json:
-                line = json.dumps(_as_json(path, finding, classifier, overlay))
+                line = to_json(_as_json(path, finding, classifier, overlay))
             else:
-                line = _one_line(_as_text(path, finding, classifier))
+                line = one_line(_as_text(path, finding, classifier))
             print(line, flush=True)
             _show_progress(decisions.total(), len(paths))
     counts = ", ".join(f"{count} {decision}" for decision, count in decisions.items())
@@ -140,7 +141,7 @@ def overlay_name(path: Path) -> str:
 
 def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:
     for folder in images:
-        if overlays is not None and folder.is_dir() and overlays.resolve().is_relative_to(folder.resolve()):
+        if overlays is not None and os.path.isdir(folder) and overlays.resolve().is_relative_to(folder.resolve()):
             raise InputError(
                 f"overlays in {overlays} would be read as X-rays the next time, for {folder} is searched for images; "
                 "choose a folder outside it"
@@ -193,11 +194,6 @@ def _as_text(path: Path, finding: "Finding", classifier: "Classifier") -> str:
         return f"{finding.decision:8}  {finding.reason}"  # which begins with the file
     subtype = f", {finding.subtype} rather ({finding.subtype_probability:.2f})" if finding.subtype else ""
     return f"{finding.decision:8}  p({classifier.manifest.labels[1]}) = {finding.probability:.3f}{subtype}  {path}"
-
-
-def _one_line(text: str) -> str:
-    """Text with all that does not print escaped: a name may be of any bytes, line ends and terminal codes too."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def _show_progress(done: int, total: int) -> None:

@@ -12,7 +12,7 @@ from time import monotonic
 
 from slimscan_edge.atomic import write_atomically
 from slimscan_edge.cli import main
-from slimscan_edge.errors import EXIT_DONE, InputError
+from slimscan_edge.errors import EXIT_DONE, EXIT_GATE_INCONCLUSIVE, InputError
 from slimscan_train.phantom import CLASS_FOLDERS, write_dataset
 from slimscan_train.quiet import require_avx
 from slimscan_train.run import read_run
@@ -38,7 +38,7 @@ _DETAILS = """\
 Draws some 1,600 chests of 1,000 children who do not exist, trains on them, compresses the model to int8, lets the gates
 judge it, answers for a few held-out pictures with overlays, compares float with int8, and measures latency: four
 minutes at most on two idle cores. A model that learnt drawings knows nothing of X-rays; no figure here says anything of
-a disease. Exit code 0 means that every gate passed.
+a disease. Exit code 0 means that every gate passed; times are for show, also where bench calls them INVALID.
 """
 
 
@@ -61,7 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
     write_dataset(folder / "phantoms", patients=PATIENTS, seed=seed)
     for words in _steps(folder, seed):
         _note(f"\n$ slimscan {shlex.join(words)}")
-        if code := main(words):
+        code = main(words)
+        if words[0] == "bench" and code == EXIT_GATE_INCONCLUSIVE:  # nothing is judged by it here
+            print("\nthis machine was busy, or slowed down: the times above are for show, and no figure to keep")
+        elif code:
             print(f"\nthe demo ends here: slimscan {words[0]} ended with exit code {code}")
             break
     else:

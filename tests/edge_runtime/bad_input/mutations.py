@@ -255,7 +255,8 @@ def _repacked(rng: random.Random, raw: bytes) -> bytes:
         files = {name: archive.read(name) for name in archive.namelist()}
     table = json.loads(files["manifest.json"])
     _damage_table(rng, table)
-    manifest = json.dumps(table).encode()
+    # as slimscan writes it: of another form it would be refused before anything in it is looked at
+    manifest = (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
     files["manifest.json"] = _flip(rng, manifest, []) if rng.random() < 0.3 else manifest
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from slimscan_edge.errors import EXIT_DONE, InputError
+from slimscan_edge.program.streams import for_drawing
 from slimscan_train.commands.data_options import DATA_HELP, add_reading_options, read_and_tell, reading_asked
 from slimscan_train.config import DEFAULT_RECIPE, read_recipe, recipes
 from slimscan_train.dataset import Dataset, Reading
@@ -199,7 +200,7 @@ def _progress(epochs: int) -> Iterator[Progress]:
         yield Progress(note=_note, epoch=lambda row: _note(_line(row, epochs)))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(file=for_drawing(sys.stderr)), transient=True) as bar:
         task = bar.add_task("training", total=None)
 
         def step(epoch: int, done: int, steps: int) -> None:

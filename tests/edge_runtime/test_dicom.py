@@ -405,8 +405,9 @@ def test_without_the_extra_it_is_rejected_with_the_line_that_helps(
 ABORTING = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
-from slimscan_edge import dicom, isolate
-dicom._by_gdcm = lambda *_: os.abort()
+from slimscan_edge import isolate
+from slimscan_edge.dicom import reader
+reader._by_gdcm = lambda *_: os.abort()
 isolate.serve()
 """
 

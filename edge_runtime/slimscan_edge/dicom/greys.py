@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_edge.dicom_header import Layout, number, words
+from slimscan_edge.dicom.header import Layout, number, words
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from slimscan_edge.dicom_header import GREYS, PALETTE, DicomFile, Layout, read_layout, require_frontal_radiograph
+from slimscan_edge.dicom.header import GREYS, PALETTE, DicomFile, Layout, read_layout, require_frontal_radiograph
 from slimscan_edge.errors import MachineError
 from slimscan_edge.isolate import decode_apart, is_child
 from slimscan_edge.preprocess import PreprocessSpec, Refused, printable
@@ -43,7 +43,7 @@ def read_dicom(raw: bytes) -> Image.Image:
         Exception: Whatever pydicom and the codecs raise on damaged files.
     """
     _require_pydicom()
-    from slimscan_edge.dicom_greys import to_colours, to_greys
+    from slimscan_edge.dicom.greys import to_colours, to_greys
 
     file = DicomFile(raw)
     header = file.header()

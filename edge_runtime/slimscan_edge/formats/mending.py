@@ -1,0 +1,89 @@
+"""Files that Pillow refuses though all of their pixels are there.
+
+A PNG may carry more text or a larger colour profile than Pillow unpacks; neither is needed. A JPEG may lack the mark of
+its end, as some cameras and broken transfers leave it; it is given one if no part of the picture is missing.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+_JPEG, _END, _MARKER = b"\xff\xd8", b"\xff\xd9", 0xFF
+_BASELINE, _PROGRESSIVE = frozenset({0xC0, 0xC1}), 0xC2
+_SCAN = 0xDA
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA)})
+_FILLERS = (b"\x00", b"\x55", b"\xaa")
+"""What a codec could read on from, past the last byte: the first missing bit is 0 in two of them and 1 in the third."""
+_LONGEST_FILLER = 4096
+
+
+def mend(raw: bytes) -> bytes | None:
+    """The same picture in a form that Pillow reads; None if that is not to be had."""
+    if raw.startswith(_PNG):
+        return _without_texts(raw)
+    if raw.startswith(_JPEG):
+        return _with_end(raw)
+    return None
+
+
+def _without_texts(raw: bytes) -> bytes | None:
+    """A PNG without its texts and its colour profile; None if it has none."""
+    kept, position, last = [_PNG], len(_PNG), len(_PNG)
+    while position + 12 <= len(raw):
+        length, kind = struct.unpack_from(">L4s", raw, position)
+        end = position + 12 + length
+        if kind in _TEXTS:
+            kept.append(raw[last:position])
+            last = end
+        position = end
+    kept.append(raw[last:])
+    return b"".join(kept) if len(kept) > 2 else None
+
+
+def _with_end(raw: bytes) -> bytes | None:
+    """A JPEG with the mark of its end; None if any of the picture is missing before it.
+
+    All is there if each coefficient has been sent to its last bit, and what follows the last byte makes no difference.
+    """
+    if not _is_sent_in_full(raw):
+        return None
+    pictures = []
+    for filler in _FILLERS:
+        with Image.open(io.BytesIO(raw + filler * _LONGEST_FILLER + _END), formats=("JPEG",)) as image:
+            pictures.append(np.asarray(image))
+    if all((picture == pictures[0]).all() for picture in pictures[1:]):
+        return raw + _END
+    return None
+
+
+def _is_sent_in_full(raw: bytes) -> bool:
+    """Whether the scans of a baseline or progressive JPEG bring each coefficient of each component (ITU-T T.81, G.1)."""
+    missing: set[tuple[int, int]] | None = None
+    for marker, content in _segments(raw):
+        if marker in _BASELINE or marker == _PROGRESSIVE:
+            missing = {(component, place) for component in content[6::3] for place in range(64)}
+        elif marker == _SCAN and missing is not None:
+            first, last, bits = content[-3:]
+            if bits & 0x0F == 0:  # down to the last bit
+                missing -= {(part, place) for part in content[1:-3:2] for place in range(first, last + 1)}
+    return missing == set()
+
+
+def _segments(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """Markers with the content of their segments, over all scans, as far as they are whole (ITU-T T.81, B.1.1.4)."""
+    position = 2
+    while (position := raw.find(_MARKER, position)) >= 0 and position + 4 <= len(raw):
+        marker = raw[position + 1]
+        if marker == _MARKER or marker in _WITHOUT_LENGTH:
+            position += 1 if marker == _MARKER else 2
+            continue
+        (length,) = struct.unpack_from(">H", raw, position + 2)
+        if position + 2 + length > len(raw):
+            return
+        yield marker, raw[position + 4 : position + 2 + length]
+        position += 2 + length

@@ -107,7 +107,7 @@ class IsolatedDecoder:
             name: What to call the image in a message; a path calls itself when empty.
 
         Returns:
-            The same picture as `slimscan_edge.preprocess.decode` gives, with its extent and what is `True` in its `info`.
+            The same picture as `slimscan_edge.preprocess.decode` gives; in its `info` its extent and what is `True`.
 
         Raises:
             ImageError: The image is refused, took too long, or crashed the child.

@@ -407,7 +407,7 @@ import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
 from slimscan_edge import isolate
 from slimscan_edge.dicom import reader
-reader._by_gdcm = lambda *_: os.abort()
+reader._by_gdcm = lambda *_, **__: os.abort()
 isolate.serve()
 """
 

@@ -29,8 +29,8 @@ Parts = Callable[[], Iterable[NDArray[Any]]]
 def picture_to_greys(image: Image.Image) -> Image.Image:
     """A picture of mode `I`, `F` or `I;16` in 8 bits, `L`.
 
-    Of TIFF, Pillow takes unsigned samples of 32 bits for signed ones, and deep ones of WhiteIsZero as they are (TIFF 6.0,
-    SampleFormat and PhotometricInterpretation).
+    Of TIFF, Pillow takes unsigned samples of 32 bits for signed ones, and deep ones of WhiteIsZero as they are
+    (TIFF 6.0, SampleFormat and PhotometricInterpretation).
 
     Raises:
         Refused: It holds greys that are not finite numbers.
@@ -80,9 +80,9 @@ def _range(parts: Parts) -> tuple[float, float]:
         raise Refused("is damaged or incomplete (it has grey levels that are not finite numbers); export it again")
     below, above = _fences_of(parts)
     if low < below:
-        low = min(float(part[part >= below].min(initial=np.inf)) for part in parts())
+        low = min(float(inside.min()) for part in parts() if (inside := part[part >= below]).size)
     if high > above:
-        high = max(float(part[part <= above].max(initial=-np.inf)) for part in parts())
+        high = max(float(inside.max()) for part in parts() if (inside := part[part <= above]).size)
     return low, high
 
 

@@ -62,7 +62,7 @@ def _with_end(raw: bytes) -> bytes | None:
 
 
 def _is_sent_in_full(raw: bytes) -> bool:
-    """Whether the scans of a baseline or progressive JPEG bring each coefficient of each component (ITU-T T.81, G.1)."""
+    """Whether the scans of a JPEG bring each coefficient of each component to its last bit (ITU-T T.81, G.1)."""
     missing: set[tuple[int, int]] | None = None
     for marker, content in _segments(raw):
         if marker in _BASELINE or marker == _PROGRESSIVE:

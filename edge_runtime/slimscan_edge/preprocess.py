@@ -472,7 +472,8 @@ def _drafted(image: Image.Image, mode: str, spec: PreprocessSpec) -> tuple[float
     if mode == "L" and image.mode == "RGB":
         mode = "RGB" if _is_stored_in_rgb(image) else "YCbCr"
     drafted: Any = image.draft(mode, wanted)
-    return drafted and drafted[1][2:]
+    extent: tuple[float, float] | None = drafted and drafted[1][2:]
+    return extent
 
 
 def _is_stored_in_rgb(image: Any) -> bool:
@@ -480,7 +481,7 @@ def _is_stored_in_rgb(image: Any) -> bool:
     if image.format != "JPEG" or "jfif" in image.info:
         return False
     if "adobe" in image.info:
-        return image.info.get("adobe_transform") == 0
+        return bool(image.info.get("adobe_transform") == 0)
     return bytes(part[0] for part in image.layer) == b"RGB"
 
 

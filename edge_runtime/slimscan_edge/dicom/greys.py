@@ -69,7 +69,8 @@ def _all_values(dtype: np.dtype[Any], layout: Layout) -> NDArray[np.float64]:
     """What each of these numbers stands for: bits beyond those stored are no part of a value."""
     words = _all_words(dtype)
     beyond = max(0, 8 * dtype.itemsize - layout.bits_stored)
-    return np.right_shift(np.left_shift(words, beyond), beyond).astype(np.float64)
+    values: NDArray[np.float64] = np.right_shift(np.left_shift(words, beyond), beyond).astype(np.float64)
+    return values
 
 
 def _padding(words: NDArray[Any], header: "Dataset", layout: Layout) -> NDArray[np.bool_]:
@@ -108,7 +109,10 @@ def _through(table: NDArray[np.uint8], stored: NDArray[Any]) -> NDArray[np.uint8
 
 def _count(stored: NDArray[Any], kinds: int) -> NDArray[np.int64]:
     """How often each of all numbers occurs."""
-    return sum((np.bincount(places.ravel(), minlength=kinds) for _, places in _rows_at_once(stored)), np.int64(0))
+    counts = np.zeros(kinds, np.int64)
+    for _, places in _rows_at_once(stored):
+        counts += np.bincount(places.ravel(), minlength=kinds)
+    return counts
 
 
 def _own_range(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -74,15 +74,17 @@ def open_tiff(raw: bytes) -> Image.Image:
         return _decode(raw, *directory)
     if _has_bytes_swapped_twice(image) and (directory := _read_directory(raw)) is not None:
         return _decode(raw, *directory)
-    image.decodermaxblock = len(raw)  # type: ignore[attr-defined] # all at once rather than by blocks
+    image.decodermaxblock = len(raw)  # all at once rather than by blocks
     return image
 
 
 @functools.cache
 def _silence_libtiff() -> None:
     """Keep libtiff's complaints off the terminal: Pillow turns its warnings off, but not its errors."""
+    from PIL import _imaging
+
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _has_bytes_swapped_twice(image: Any) -> bool:

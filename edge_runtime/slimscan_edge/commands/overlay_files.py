@@ -66,11 +66,12 @@ class OverlayFiles:
 
 
 def overlay_name(path: Path, raw: bytes) -> str:
-    """An overlay's file name: the image's, and a hash of its content, so that no other image ever takes its place.
+    """An overlay's file name: the image's, and a hash of that and its content, so that no other ever takes its place.
 
     An image's name that is too long is cut: names are unique by the hash.
     """
     name = path.name
+    digest = hashlib.sha256(os.fsencode(name) + b"\0" + raw).hexdigest()
     while len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
         name = name[:-1]
-    return f"{name}-{hashlib.sha256(raw).hexdigest()[:10]}.png"
+    return f"{name}-{digest[:10]}.png"

@@ -104,8 +104,11 @@ def _read_directory(raw: bytes) -> tuple[_Greys, dict[int, Any]] | None:
         return None
     directory = ImageFileDirectory_v2(raw[:8])
     file = io.BytesIO(raw)
-    file.seek(directory.next)
+    start = directory.next
+    file.seek(start)
     directory.load(file)
+    if directory.next == start:  # it is cut off
+        return None
     if directory.next:
         raise Refused("holds more than one picture; save the one to be read by itself")
     tags: dict[int, Any] = dict(directory)

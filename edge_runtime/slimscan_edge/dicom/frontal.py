@@ -130,5 +130,13 @@ def _text(dataset: "Dataset", keyword: str) -> str:
 
     tag: Any = tag_for_keyword(keyword)
     value: Any = dataset.get_item(tag).value if tag in dataset else None
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
+    text = _decoded(value) if isinstance(value, bytes) else str(value or "")
     return printable(text.replace("\0", " ").replace("\\", " "), most=_LONGEST)
+
+
+def _decoded(value: bytes) -> str:
+    """A text of either of the two sets of characters that are common where accents are written."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

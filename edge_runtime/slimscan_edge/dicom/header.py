@@ -19,6 +19,8 @@ _META_GROUP = 0x0002
 _TRANSFER_SYNTAX = 0x00020010
 _FIRST_PIXEL_TAG = 0x7FE00008  # float and double pixel data lie before the pixel data and are not read
 _PIXEL_DATA = 0x7FE00010
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 _KEYWORDS = (
     "SOPClassUID",
     "Modality",
@@ -119,6 +121,8 @@ class DicomFile:
         element: Any = found.get_item(_PIXEL_DATA) if _PIXEL_DATA in found else None
         if element is None or not element.value:
             raise _no_pixel_data()
+        if element.length == _UNDEFINED_LENGTH and self.syntax in _UNCOMPRESSED:
+            raise ValueError("its pixels are compressed, and its transfer syntax says or leaves open that they are not")
         return bytes(element.value), str(element.VR or "OW")
 
     def _read(self, tags: list[Any], *, stop: Any) -> "Dataset":

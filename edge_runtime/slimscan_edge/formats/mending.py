@@ -99,7 +99,7 @@ def _units(frame: bytes, scan: bytes) -> int:
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Markers with the content and the end of their segments, over all scans, as far as they are whole (ITU-T T.81, B.1.1.4)."""
+    """Markers, contents and ends of segments over all scans, as far as they are whole (ITU-T T.81, B.1.1.4)."""
     position = 2
     while (position := raw.find(_MARKER, position)) >= 0 and position + 4 <= len(raw):
         marker = raw[position + 1]

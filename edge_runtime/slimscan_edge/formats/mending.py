@@ -88,7 +88,7 @@ def _is_sent_in_full(raw: bytes) -> bool:
 
 def _units(frame: bytes, scan: bytes) -> int:
     """How many units a scan is coded in: blocks of one component, or groups of several (ITU-T T.81, A.2)."""
-    height, width = struct.unpack_from(">HH", frame, 1)
+    height, width = int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big")
     factors = {part: (factor >> 4, factor & 0x0F) for part, factor in zip(frame[6::3], frame[7::3], strict=True)}
     across, down = (max(factor[axis] for factor in factors.values()) for axis in (0, 1))
     if scan[0] > 1:

@@ -1,5 +1,6 @@
 """pydicom's own files, as its wheel ships them: each comes out as pydicom shows it, or is refused by name."""
 
+import importlib.util
 import re
 import struct
 from pathlib import Path
@@ -145,13 +146,19 @@ def raw_file(name: str) -> bytes:
     return found[0].read_bytes()
 
 
+_HEADER_WORDS = ((0x08, 0x60, 0x6F), (0x18, 0x15, 0x16), (0x18, 0x5101, 0x5103), (0x20, 0x60, 0x61), (0x20, 0x62, 0x63))
+"""Group and element of modality, body part, view and laterality, and an element that is not known."""
+
+
 def as_radiograph(raw: bytes) -> bytes:
     """The same file of no modality, body part or view that is refused: their tags become those of unknown elements."""
-    for group, element, other in ((0x08, 0x60, 0x6F), (0x18, 0x15, 0x16), (0x18, 0x5101, 0x5103)):
+    pixels = max(raw.find(b"\xe0\x7f\x10\x00"), raw.find(b"\x7f\xe0\x00\x10"))
+    header, rest = (raw[:pixels], raw[pixels:]) if pixels >= 0 else (raw, b"")
+    for group, element, other in _HEADER_WORDS:
         for order in "<>":
             tag, unknown = (struct.pack(f"{order}HH", group, number) for number in (element, other))
-            raw = re.sub(re.escape(tag) + rb"(?=CS|[\x02-\x10]\0\0\0)", lambda _, to=unknown: to, raw, count=1)
-    return raw
+            header = re.sub(re.escape(tag) + rb"(?=CS|[\x02-\x10]\0\0\0)", lambda _, to=unknown: to, header, count=1)
+    return header + rest
 
 
 def as_pydicom_shows_it(raw: bytes) -> tuple[int, np.ndarray]:
@@ -237,3 +244,31 @@ def test_jpeg_of_twelve_bits_is_read_though_pydicom_does_not(name):
     greys = decoded(as_radiograph(raw))
     assert greys.shape == (1024, 256)
     assert (greys.min(), greys.max()) == (0, 255)
+
+
+def single_greys() -> list[Path]:
+    """The single-frame greys of the package `pydicom-data`, where it is installed."""
+    found = importlib.util.find_spec("data_store")
+    if found is None or found.origin is None:
+        return []
+    paths = sorted((Path(found.origin).parent / "data").rglob("*.dcm"))
+    headers = [(path, pydicom.dcmread(path, force=True, stop_before_pixels=True)) for path in paths]
+    return [
+        path
+        for path, header in headers
+        if str(header.get("PhotometricInterpretation", "")).startswith("MONOCHROME")
+        and int(header.get("NumberOfFrames") or 1) == 1
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_single_greys_of_pydicom_data_are_right():
+    paths = single_greys()
+    if not paths:
+        pytest.skip("needs the package pydicom-data")
+    for path in paths:
+        raw = path.read_bytes()
+        channels, expected = as_pydicom_shows_it(raw)
+        is_padding = pydicom.dcmread(path).pixel_array == pydicom.dcmread(path).get("PixelPaddingValue", np.nan)
+        same = np.where(is_padding, 0, expected) == decoded(as_radiograph(raw))
+        assert (channels, same.all()) == (1, True), path.name

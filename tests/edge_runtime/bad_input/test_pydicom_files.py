@@ -246,6 +246,13 @@ def test_jpeg_of_twelve_bits_is_read_though_pydicom_does_not(name):
     assert (greys.min(), greys.max()) == (0, 255)
 
 
+def shown_or_refused(raw: bytes) -> np.ndarray | str:
+    try:
+        return decoded(raw)
+    except ImageError as exc:
+        return str(exc)
+
+
 def single_greys() -> list[Path]:
     """The single-frame greys of the package `pydicom-data`, where it is installed."""
     found = importlib.util.find_spec("data_store")
@@ -262,7 +269,7 @@ def single_greys() -> list[Path]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_single_greys_of_pydicom_data_are_right():
+def test_the_single_greys_of_pydicom_data_are_right_or_refused_by_name():
     paths = single_greys()
     if not paths:
         pytest.skip("needs the package pydicom-data")
@@ -270,5 +277,8 @@ def test_the_single_greys_of_pydicom_data_are_right():
         raw = path.read_bytes()
         channels, expected = as_pydicom_shows_it(raw)
         is_padding = pydicom.dcmread(path).pixel_array == pydicom.dcmread(path).get("PixelPaddingValue", np.nan)
-        same = np.where(is_padding, 0, expected) == decoded(as_radiograph(raw))
-        assert (channels, same.all()) == (1, True), path.name
+        shown = shown_or_refused(as_radiograph(raw))
+        if isinstance(shown, str):
+            assert re.match("the image (is DICOM of|holds more than one picture)", shown), path.name
+            continue
+        assert (channels, (np.where(is_padding, 0, expected) == shown).all()) == (1, True), path.name

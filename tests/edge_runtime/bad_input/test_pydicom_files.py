@@ -172,7 +172,9 @@ def as_pydicom_shows_it(raw: bytes) -> tuple[int, np.ndarray]:
         return 3, stored
     shown = np.asarray(apply_voi_lut(apply_modality_lut(stored, dataset), dataset), np.float64)
     low, high = range_of(shown)
-    if "WindowWidth" in dataset:
+    if "VOILUTSequence" in dataset:
+        low, high = 0.0, 2.0 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1.0
+    elif "WindowWidth" in dataset:
         bits, sign = dataset.BitsStored, dataset.PixelRepresentation
         slope, intercept = float(dataset.get("RescaleSlope", 1)), float(dataset.get("RescaleIntercept", 0))
         low, high = (bound * slope + intercept for bound in (-sign * 2 ** (bits - 1), 2 ** (bits - sign) - 1))

@@ -132,7 +132,7 @@ class Guard:
             pixels: uint8 `[H, W, C]`, the same fitted to the model's input.
             evidence: The model's evidence map for them, float32 `[h, w, K]`.
         """
-        if picture.info.get(IN_COLOUR):
+        if picture.info.get(IN_COLOUR) is True:  # and not a text of that name in the file
             return REASONS["colour"]
         if max(picture.size) > MAX_ASPECT * min(picture.size):
             return REASONS["strip"]

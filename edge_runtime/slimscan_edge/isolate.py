@@ -25,12 +25,13 @@ import sys
 import threading
 from dataclasses import asdict
 from time import monotonic
-from typing import Self
+from typing import Any, Self
 
 from PIL import Image
 
 from slimscan_edge.errors import ImageError, MachineError
 from slimscan_edge.preprocess import (
+    EXTENT,
     MAX_PIXELS,
     PreprocessSpec,
     Refused,
@@ -106,7 +107,7 @@ class IsolatedDecoder:
             name: What to call the image in a message; a path calls itself when empty.
 
         Returns:
-            The same picture as `slimscan_edge.preprocess.decode` gives, with what is `True` in its `info`.
+            The same picture as `slimscan_edge.preprocess.decode` gives; in its `info` its extent and what is `True`.
 
         Raises:
             ImageError: The image is refused, took too long, or crashed the child.
@@ -161,7 +162,7 @@ class IsolatedDecoder:
         if not 0 < width * height <= MAX_PIXELS:
             raise ConnectionError("a picture that makes no sense")
         picture = Image.frombytes(mode, (width, height), bytes(self._receive(width * height * len(mode), deadline)))
-        picture.info.update(dict.fromkeys(words.split(), True))
+        picture.info.update(_from_words(words))
         return picture
 
     def _send(self, content: bytes, deadline: float) -> None:
@@ -280,11 +281,34 @@ def _bound(memory_bytes: int) -> None:
 
 
 def _reply(raw: bytes, spec: PreprocessSpec) -> bytes:
-    """A picture with the names of what is true of it by its `info`, or a reason."""
+    """A picture with what its `info` says of it in words, or a reason."""
     try:
         picture = decode_or_refuse(raw, spec)
     except Refused as exc:
         reason = str(exc).encode("utf-8", "replace")[:_MOST_WORDS]
         return _REPLY.pack(_REFUSED, len(reason), 0, 0) + reason
-    words = " ".join(str(key) for key, value in picture.info.items() if value is True).encode()
+    words = _to_words(picture.info).encode("utf-8", "replace")[:_MOST_WORDS]
     return _REPLY.pack(_PICTURE, len(words), *picture.size) + words + picture.tobytes()
+
+
+def _to_words(info: dict[str | tuple[int, int], Any]) -> str:
+    """The extent of a reduced picture, and what is true of it."""
+    extent = info.get(EXTENT)
+    stated = [f"{EXTENT}={extent[0]!r}x{extent[1]!r}"] if isinstance(extent, tuple) else []
+    return " ".join(stated + [str(key) for key, value in info.items() if value is True])
+
+
+def _from_words(words: str) -> dict[str | tuple[int, int], Any]:
+    """What the child says of a picture; an extent that is none of this picture plays no part where it is asked for."""
+    info: dict[str | tuple[int, int], Any] = {}
+    for word in words.split():
+        key, is_extent, sides = word.partition("=")
+        if is_extent:
+            width, _, height = sides.partition("x")
+            try:
+                info[key] = float(width), float(height)
+            except ValueError as exc:
+                raise ConnectionError("a picture that makes no sense") from exc
+        else:
+            info[key] = True
+    return info

@@ -18,7 +18,7 @@ from slimscan_edge.bundle import Manifest
 from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE, Finding
 from slimscan_edge.errors import BundleError
 from slimscan_edge.interpreter import TensorSpec
-from slimscan_edge.preprocess import ImageSource, PreprocessSpec, decode
+from slimscan_edge.preprocess import ImageSource, PreprocessSpec, decode, extent_of
 
 LONG_SIDE = 1024
 """Pixels of the picture's longer side; a larger picture is reduced to it."""
@@ -156,8 +156,9 @@ def _input_window(size: tuple[int, int], spec: PreprocessSpec) -> tuple[float, f
 def _to_display_size(xray: Image.Image) -> Image.Image:
     longer = max(xray.size)
     factor = min(max(longer, SHORTEST_LONG_SIDE), LONG_SIDE) / longer
-    size = (max(1, round(xray.width * factor)), max(1, round(xray.height * factor)))
-    return xray if size == xray.size else xray.resize(size, Image.Resampling.BICUBIC)
+    width, height = extent_of(xray)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return xray if size == xray.size else xray.resize(size, Image.Resampling.BICUBIC, box=(0, 0, width, height))
 
 
 def _blend(grey: NDArray[np.uint8], strength: NDArray[np.float32]) -> NDArray[np.uint8]:

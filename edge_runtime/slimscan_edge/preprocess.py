@@ -5,17 +5,20 @@ does is fixed by a `PreprocessSpec` that travels inside the bundle.
 
 A picture that cannot be read is refused with an `ImageError` of one line: its name and one of these reasons.
 
-    is empty                                              no byte
+    is empty                                              no byte, or no pixel
     is not a readable image; expected one of ...          another format, or none
     cannot be read (...)                                  absent, not permitted, a folder or a device
     has ... bytes, more than ...                          the file, before it is read
     has WIDTHxHEIGHT pixels, more than ...                before anything is allocated for them
     unpacks to more than ...                              a deflated DICOM file, before it is unpacked
-    holds more than one picture; ...                      pages, frames of an animation or of a DICOM file
+    holds more than one picture; ...                      pages, frames of an animation or of a DICOM file; of what a
+                                                          phone keeps beside its picture (MPO) the first is read
     is damaged or incomplete (...)                        what a parser or a codec tripped over
     needs more memory to be decoded than there is; ...
     is DICOM, which needs the 'dicom' extra ...           with the line that installs it
-    is DICOM ...                                          of another modality or view, or encoded as is not read
+    is DICOM ...                                          of another modality, body part or view, not yet processed
+                                                          for presentation, or encoded as is not read
+    is TIFF of ...                                        of a depth, number or sign of samples that is not read
     crashed the decoder (...); ...                        decoded apart (`slimscan_edge.isolate`), and some DICOM
     took longer to decode than ...                        as well
 
@@ -24,15 +27,14 @@ A picture that cannot be read is refused with an `ImageError` of one line: its n
 
 import contextlib
 import io
-import math
 import os
 import stat
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +50,7 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[
 Fit = Literal["stretch", "letterbox", "crop"]
 ResizeFilter = Literal["box", "bilinear", "hamming", "bicubic", "lanczos"]
 Intensity = Literal["none", "percentile"]
+_Used = TypeVar("_Used")
 
 READABLE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
 """By Pillow's names; DICOM is read beside them."""
@@ -56,9 +59,15 @@ MAX_PIXELS = 32_000_000
 MAX_FILE_BYTES = 128 * 2**20
 """Refused above this before it is read: as many pixels as are allowed fit uncompressed, at up to 4 bytes each."""
 
+STRIP_PIXELS = 2**20
+"""Pixels that are converted together where a conversion takes much memory."""
+EXTENT = "extent"
+"""Key in the `info` of a reduced picture whose last column or row stands for less than a pixel: see `extent_of`."""
+
 _BEGINS_JPEG = b"\xff\xd8\xff"
-_STRIP_PIXELS = 2**20
-_ORIENTATION, _PHOTOMETRIC, _WHITE_IS_ZERO = 0x0112, 0x0106, 0
+_BEGIN_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DICOM_MARK = b"DICM"
+_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -165,7 +174,24 @@ def decode_or_refuse(source: ImageSource, spec: PreprocessSpec) -> Image.Image:
         Refused: For one of the module's reasons.
     """
     with _refusing():
-        return _upright(_open(source), spec)
+        return _read(source, lambda image: _upright(image, spec))
+
+
+def _read(source: ImageSource, use: Callable[[Image.Image], _Used]) -> _Used:
+    """Open a picture and use it; a file that Pillow trips over gets a second chance if no pixel is missing."""
+    if isinstance(source, Image.Image):
+        return use(_checked(_apart_from_callers(source)))
+    if isinstance(source, np.ndarray):
+        return use(_checked(_from_array(source)))
+    raw = read_source(source)
+    try:
+        return use(_open(raw))
+    except (OSError, ValueError):
+        from slimscan_edge.formats.mending import mend
+
+        if (mended := mend(raw)) is None:
+            raise
+        return use(_open(mended))
 
 
 @contextlib.contextmanager
@@ -199,10 +225,14 @@ def read_header(source: str | os.PathLike[str] | bytes) -> PictureHeader:
     """
     try:
         with _refusing():
-            image = _open(source)
+            return _read(
+                source,
+                lambda image: PictureHeader(
+                    width=image.width, height=image.height, mode=image.mode, file_format=image.format or "DICOM"
+                ),
+            )
     except Refused as exc:
         raise ImageError(f"{display_name(source)} {exc}") from exc.__cause__
-    return PictureHeader(width=image.width, height=image.height, mode=image.mode, file_format=image.format or "DICOM")
 
 
 def display_name(source: ImageSource) -> str:
@@ -212,18 +242,36 @@ def display_name(source: ImageSource) -> str:
 
 def fit_to_input(image: Image.Image, spec: PreprocessSpec) -> NDArray[np.uint8]:
     """Resize a decoded image to uint8 `[height, width, channels]` and normalise its intensity."""
-    size = (spec.width, spec.height)
     resampling = Image.Resampling[spec.resize_filter.upper()]
-    if spec.fit != "stretch":
-        from PIL import ImageOps  # not at import: it costs a cold start two milliseconds
-
-        fitted = (ImageOps.pad if spec.fit == "letterbox" else ImageOps.fit)(image, size, resampling)
-    else:  # the width first: versions of Pillow differ in which they begin with, and by rounding in what comes out
-        fitted = image.resize((spec.width, image.height), resampling).resize(size, resampling)
+    (left, top, right, bottom), (width, height) = _part_and_size(extent_of(image), spec)
+    # The width first: versions of Pillow differ in which they begin with, and by rounding in what comes out.
+    narrow = image.resize((width, image.height), resampling, box=(left, 0, right, image.height))
+    fitted = narrow.resize((width, height), resampling, box=(0, top, width, bottom))
+    if (width, height) != (spec.width, spec.height):
+        black = Image.new(fitted.mode, (spec.width, spec.height))
+        black.paste(fitted, (round((spec.width - width) / 2), round((spec.height - height) / 2)))
+        fitted = black
     pixels = fitted.tobytes()
     if spec.intensity == "percentile":
         pixels = pixels.translate(_stretching(fitted))
     return np.frombuffer(pixels, np.uint8).reshape(spec.height, spec.width, spec.channels)
+
+
+def _part_and_size(
+    extent: tuple[float, float], spec: PreprocessSpec
+) -> tuple[tuple[float, float, float, float], tuple[int, int]]:
+    """The part of a picture that the model sees (left, top, right, bottom), and the size that it gets."""
+    width, height = extent
+    if spec.fit == "letterbox":
+        if width * spec.height > height * spec.width:
+            return (0, 0, width, height), (spec.width, max(1, round(height / width * spec.width)))
+        return (0, 0, width, height), (max(1, round(width / height * spec.height)), spec.height)
+    seen_width, seen_height = width, height
+    if spec.fit == "crop":
+        seen_width = min(width, spec.width / spec.height * height)
+        seen_height = min(height, width / (spec.width / spec.height))
+    left, top = (width - seen_width) / 2, (height - seen_height) / 2
+    return (left, top, left + seen_width, top + seen_height), (spec.width, spec.height)
 
 
 def read_source(source: str | os.PathLike[str] | bytes) -> bytes:
@@ -268,42 +316,55 @@ def _require_size(size_bytes: int) -> None:
         raise Refused(f"has {size_bytes:,} bytes, more than the {MAX_FILE_BYTES:,} allowed")
 
 
-def _open(source: ImageSource) -> Image.Image:
-    """A picture of any mode, its pixels not yet decoded unless the source held them so; DICOM in 8 bits."""
-    if isinstance(source, Image.Image):
-        image = source
-    elif isinstance(source, np.ndarray):
-        image = _from_array(source)
-    else:
-        raw = read_source(source)
-        if is_dicom(raw):
-            from slimscan_edge.dicom import read_dicom
+def _open(raw: bytes) -> Image.Image:
+    """A picture of any mode, its pixels not yet decoded; DICOM in 8 bits."""
+    if is_dicom(raw):
+        from slimscan_edge.dicom import read_dicom
 
-            return read_dicom(raw)
-        image = _open_by_pillow(raw)
+        return read_dicom(raw)
+    return _checked(_open_by_pillow(raw))
+
+
+def _checked(image: Image.Image) -> Image.Image:
     require_pixels(*image.size)
-    if getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise Refused("holds more than one picture; save the one to be read by itself")
     return image
 
 
 def is_dicom(raw: bytes) -> bool:
-    """Whether a file begins as DICOM does: any 128 bytes, then a mark (PS3.10, 7.1)."""
-    return raw[128:132] == b"DICM"
+    """Whether a file begins as DICOM does: any 128 bytes, then a mark (PS3.10, 7.1), or without these.
+
+    Without them, it begins with the meta information or the data set: an element of group 2 or 8.
+    """
+    if raw[128:132] == _DICOM_MARK or raw[:4] == _DICOM_MARK:
+        return True
+    group, element, representation = raw[:2], raw[2:4], raw[4:6]
+    if group in (b"\0\x02", b"\0\x08"):  # big-endian, and then never without value representations
+        return element[:1] == b"\0" and representation.isalpha() and representation.isupper()
+    if group not in (b"\x02\0", b"\x08\0") or element[1:] != b"\0":
+        return False
+    return (representation.isalpha() and representation.isupper()) or raw[6:8] == b"\0\0"  # of a length under 64 KiB
 
 
 def require_pixels(width: int, height: int) -> None:
-    """Refuse a picture that is too large to be decoded.
+    """Refuse a picture that is too large to be decoded, or has no pixel.
 
     Raises:
-        Refused: It has more than `MAX_PIXELS`.
+        Refused: It has more than `MAX_PIXELS`, or none.
     """
     if width * height > MAX_PIXELS:
         raise Refused(f"has {width}x{height} pixels, more than the {MAX_PIXELS:,} allowed")
+    if not width * height:
+        raise Refused(f"is empty: it has {width}x{height} pixels")
 
 
 def _open_by_pillow(raw: bytes) -> Image.Image:
     try:
+        if raw.startswith(_BEGIN_TIFF):
+            from slimscan_edge.formats.tiff import open_tiff
+
+            return open_tiff(raw)
         image = _open_jpeg(raw) or Image.open(io.BytesIO(raw), formats=READABLE_FORMATS)
     except Image.DecompressionBombError as exc:
         raise Refused(f"has more than the {MAX_PIXELS:,} pixels allowed") from exc
@@ -314,13 +375,13 @@ def _open_by_pillow(raw: bytes) -> Image.Image:
 
 
 def _open_jpeg(raw: bytes) -> "ImageFile | None":
-    """A JPEG as `Image.open` opens it, which first loads what reads other formats; None if it is no readable JPEG."""
+    """A JPEG without loading what reads other formats, the first if more follow; None if it is no readable JPEG."""
     if not raw.startswith(_BEGINS_JPEG):
         return None
-    from PIL.JpegImagePlugin import jpeg_factory
+    from PIL.JpegImagePlugin import JpegImageFile
 
     with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-        return jpeg_factory(io.BytesIO(raw))
+        return JpegImageFile(io.BytesIO(raw))
     return None
 
 
@@ -329,63 +390,120 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
         raise Refused(
             f"is an array of {pixels.dtype} {list(pixels.shape)}, expected uint8 [H, W], [H, W, 1] or [H, W, 3]"
         )
+    require_pixels(*pixels.shape[1::-1])
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
+def _apart_from_callers(image: Image.Image) -> Image.Image:
+    """A picture whose decoding changes nothing of the given one: a JPEG that is not yet loaded is opened anew."""
+    file: Any = getattr(image, "fp", None)
+    if image.format not in ("JPEG", "MPO") or not getattr(image, "tile", None) or file is None:
+        return image
+    place = file.tell()
+    file.seek(0)
+    raw = file.read()
+    file.seek(place)
+    return _open_jpeg(raw) or image.copy()
 
 
 def _upright(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     """Decode at the reduced size, bring to 8 bits of `L` or `RGB`, and turn as EXIF says."""
     mode = "L" if spec.channels == 1 else "RGB"
-    if spec.jpeg_oversample:
-        # of a coloured file the chroma too; the luma is the same as alone
-        image.draft("YCbCr" if mode == "L" and image.mode == "RGB" else mode, _wanted(spec, _turn(image)))
+    extent = (_drafted(image, mode, spec) if spec.jpeg_oversample else None) or extent_of(image)
     image.load()
     turn = _turn(image)  # no longer what it was if this is TIFF, which Pillow turns by itself
-    picture = _reduced(_eight_bits(image, mode), _wanted(spec, turn))
-    upright = picture
+    picture = _eight_bits(image, mode)
     if turn is not None:
-        upright = picture.transpose(turn)
-        upright.info = {}  # which still says how it lay
-    if mode == "L" and shows_colours(image):
-        upright.info[IN_COLOUR] = True
-    return upright
+        picture = picture.transpose(turn)
+        extent = extent[::-1] if turn in _TURNS_OF_THE_SIDES else extent
+    if spec.jpeg_oversample and (factor := _factor(extent, _wanted(spec))) > 1:
+        picture = picture.reduce(factor)
+        extent = extent[0] / factor, extent[1] / factor
+    if picture is not image or extent != extent_of(image):
+        picture.info = {} if extent == picture.size else {EXTENT: extent}  # else still what was true of the file
+        if mode == "L" and shows_colours(image):
+            picture.info[IN_COLOUR] = True
+    return picture
+
+
+def _drafted(image: Image.Image, mode: str, spec: PreprocessSpec) -> tuple[float, float] | None:
+    """Have a JPEG decoded at the reduced size; its extent then, or None if it is none or is already decoded.
+
+    Blocks are counted from the upper left of the upright picture; in a file that is turned, their rest would lie at
+    the other side. So such a file is decoded as it is.
+    """
+    turn = _turn(image)
+    wanted = _wanted(spec)[::-1] if turn in _TURNS_OF_THE_SIDES else _wanted(spec)
+    factor = _factor(image.size, wanted)
+    if turn is not None and any(side % factor for side in image.size):
+        wanted = image.size
+    # of a coloured file the chroma too; the luma is the same as alone
+    if mode == "L" and image.mode == "RGB":
+        mode = "RGB" if _is_stored_in_rgb(image) else "YCbCr"
+    drafted: Any = image.draft(mode, wanted)
+    extent: tuple[float, float] | None = drafted and drafted[1][2:]
+    return extent
+
+
+def _is_stored_in_rgb(image: Any) -> bool:
+    """Whether a JPEG of three components is not one of luma and chroma, as libjpeg decides it."""
+    if image.format != "JPEG" or "jfif" in image.info:
+        return False
+    if "adobe" in image.info:
+        return bool(image.info.get("adobe_transform") == 0)
+    return bytes(part[0] for part in image.layer) == b"RGB"
+
+
+def turned_upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """A picture that lies as its EXIF orientation says, set upright."""
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
     return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
 
 
-def _wanted(spec: PreprocessSpec, turn: Image.Transpose | None) -> tuple[int, int]:
-    """Least width and height that a picture is reduced to, as it lies in the file."""
-    width, height = spec.width * spec.jpeg_oversample, spec.height * spec.jpeg_oversample
-    return (height, width) if turn in _TURNS_OF_THE_SIDES else (width, height)
+def _wanted(spec: PreprocessSpec) -> tuple[int, int]:
+    """Least width and height that an upright picture is reduced to."""
+    return spec.width * spec.jpeg_oversample, spec.height * spec.jpeg_oversample
 
 
-def _reduced(image: Image.Image, wanted: tuple[int, int]) -> Image.Image:
-    """Shrink by the mean of blocks, as far as a JPEG would be: to at least the wanted size, if one is wanted."""
-    if not wanted[0]:
-        return image
-    scale = min(image.width // wanted[0], image.height // wanted[1])
-    factor = next((factor for factor in (8, 4, 2) if factor <= scale), 1)
-    return image.reduce(factor) if factor > 1 else image
+def _factor(extent: tuple[float, float], wanted: tuple[int, int]) -> int:
+    """How many times smaller a picture may be decoded and still have the wanted size: 1, 2, 4 or 8."""
+    scale = min(extent[0] // wanted[0], extent[1] // wanted[1])
+    return next((factor for factor in (8, 4, 2) if factor <= scale), 1)
+
+
+def extent_of(image: Image.Image) -> tuple[float, float]:
+    """Width and height that a picture's pixels stand for, where the last ones of a reduced picture may be parts."""
+    extent = image.info.get(EXTENT)
+    if not isinstance(extent, tuple):
+        return image.size
+    is_its_own = 0 <= image.width - extent[0] < 1 and 0 <= image.height - extent[1] < 1  # and not what it was cut from
+    return extent if is_its_own else image.size
 
 
 def _eight_bits(image: Image.Image, mode: str) -> Image.Image:
     """Convert to `L` or `RGB`; deeper greys are mapped linearly from their own range, alpha lies on black."""
     if image.mode == mode and "transparency" not in image.info:
         return image
-    is_deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
-    levels = _own_range(image) if is_deep else (0.0, 0.0)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        from slimscan_edge.formats.deep import picture_to_greys
+
+        greys = picture_to_greys(image)
+        return greys if mode == "L" else greys.convert(mode)
     # By strips, for a whole picture would lie in memory several times over.
     converted = Image.new(mode, image.size)
-    for top, strip in _strips(image):
-        flat = _deep_to_grey(strip, *levels) if is_deep else _on_black(strip)
+    for top, strip in strips(image):
+        flat = _on_black(strip)
         converted.paste(flat if flat.mode == mode else flat.convert(mode), (0, top))
     return converted
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
     """A loaded picture in strips of whole rows, each with the row that it begins at."""
-    rows = max(1, _STRIP_PIXELS // image.width)
+    rows = max(1, STRIP_PIXELS // image.width)
     if image.height <= rows:
         yield 0, image
         return
@@ -393,24 +511,9 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _own_range(image: Image.Image) -> tuple[float, float]:
-    """The grey levels that become black and white: least and most, or the reverse if 0 is white."""
-    ranges = [(part.min(), part.max()) for part in (np.asarray(strip) for _, strip in _strips(image))]
-    low, high = float(np.min(ranges)), float(np.max(ranges))
-    if not math.isfinite(high - low):
-        raise Refused("is damaged or incomplete (it has grey levels that are not finite numbers); export it again")
-    # Pillow turns TIFF of WhiteIsZero around up to 8 bits (TIFF 6.0, PhotometricInterpretation), and no deeper.
-    tags: Any = getattr(image, "tag_v2", {})
-    return (high, low) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode.startswith("I;16") else (low, high)
-
-
-def _deep_to_grey(image: Image.Image, black: float, white: float) -> Image.Image:
-    deep = np.asarray(image, dtype=np.float64)
-    scaled = (deep - black) * (255.0 / (white - black)) if white != black else np.zeros_like(deep)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
-
-
 def _on_black(image: Image.Image) -> Image.Image:
+    if image.mode == "La":  # whose greys are already dimmed by its alpha
+        return image.getchannel(0)
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image
     rgba = image.convert("RGBA")

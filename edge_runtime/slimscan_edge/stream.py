@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 DECODED_AHEAD = 2
 """Images read while the network is at work: enough to keep it busy, and little memory, as they are reduced."""
 
-Decode: TypeAlias = Callable[[Path, PreprocessSpec], Image.Image]
-"""`slimscan_edge.preprocess.decode`, or an `IsolatedDecoder`'s."""
+Decode: TypeAlias = Callable[..., Image.Image]
+"""`slimscan_edge.preprocess.decode`, or an `IsolatedDecoder`'s: called with a path or bytes, and a specification."""
 _Decoded: TypeAlias = tuple[Image.Image, float]
 
 

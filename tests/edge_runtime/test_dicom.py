@@ -191,6 +191,150 @@ def test_it_is_reduced_like_any_other_picture(encode_dicom):
     assert (preprocess(raw, PreprocessSpec(height=8, width=8))[[0, 0, 7, 7], [0, 7, 0, 7], 0] == [0, 200, 90, 50]).all()
 
 
+# --- padding ----------------------------------------------------------------------------------------------------
+
+
+def padded(dtype, value):
+    """A ramp whose first two columns are padding, and where that is."""
+    stored = (np.arange(64).reshape(8, 8) * 16 + (1000 if np.dtype(dtype).itemsize == 2 else 0)).astype(dtype)
+    if np.dtype(dtype).itemsize == 1:
+        stored = np.arange(64, dtype=np.uint8).reshape(8, 8) + 100
+    edge = np.zeros((8, 8), np.bool_)
+    edge[:, :2] = True
+    stored[edge] = np.array(value).astype(dtype)
+    return stored, edge
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize("window", [{}, {"WindowCenter": 1500, "WindowWidth": 1000}])
+@pytest.mark.parametrize(("dtype", "value"), [(np.int16, -2000), (np.uint16, 0), (np.uint16, 65535), (np.uint8, 255)])
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.RLELossless])
+def test_padding_is_black_and_out_of_the_range(encode_dicom, photometric, window, dtype, value, syntax):
+    stored, edge = padded(dtype, value)
+    raw = encode_dicom(stored, syntax, PhotometricInterpretation=photometric, PixelPaddingValue=value, **window)
+    alone = encode_dicom(stored[:, 2:], syntax, PhotometricInterpretation=photometric, **window)
+    assert (greys(raw)[edge] == 0).all()
+    assert (greys(raw)[:, 2:] == greys(alone)).all()
+
+
+@pytest.mark.parametrize(("first", "last"), [(-2000, -1000), (-1000, -2000)])
+def test_padding_may_be_a_range(encode_dicom, first, last):
+    stored, edge = padded(np.int16, -2000)
+    stored[:4, :2] = -1000
+    stored[4, :2] = -1500
+    raw = encode_dicom(stored, PixelPaddingValue=first, PixelPaddingRangeLimit=last)
+    assert (greys(raw)[:, 2:] == greys(encode_dicom(stored[:, 2:]))).all()
+    assert (greys(raw)[edge] == 0).all()
+
+
+def test_a_range_limit_alone_is_no_padding(encode_dicom):
+    assert (greys(encode_dicom(RAMP, PixelPaddingRangeLimit=2000)) == greys(encode_dicom(RAMP))).all()
+
+
+def test_padding_is_known_in_the_bits_beyond_those_stored(encode_dicom):
+    stored = (RAMP // 2).astype(np.uint16)
+    stored[:, :2] = 0xF830  # -2000, of which 12 bits are 2096: a grey that occurs elsewhere
+    stored[7, 7] = 0x0830
+    raw = encode_dicom(stored, BitsStored=12, PixelPaddingValue=0xF830)
+    assert (greys(raw)[:, :2] == 0).all()
+    assert greys(raw)[7, 7] == 255
+
+
+def test_padding_is_known_in_either_sign(encode_dicom):
+    stored, edge = padded(np.int16, -2000)
+    raw = encode_dicom(stored, uid.ImplicitVRLittleEndian, PixelPaddingValue=-2000)
+    assert (greys(raw)[edge] == 0).all()
+    explicit = encode_dicom(stored)
+    end = explicit.index(struct.pack("<HH2s", 0x7FE0, 0x10, b"OW"))
+    unsigned = struct.pack("<HH2sHH", 0x28, 0x120, b"US", 2, 63536)
+    assert (greys(explicit[:end] + unsigned + explicit[end:]) == greys(raw)).all()
+
+
+def test_a_rescaled_picture_keeps_its_padding_out(encode_dicom):
+    stored, _ = padded(np.int16, -2000)
+    raw = encode_dicom(stored, PixelPaddingValue=-2000, RescaleSlope=-1, RescaleIntercept=4095)
+    alone = encode_dicom(stored[:, 2:], RescaleSlope=-1, RescaleIntercept=4095)
+    assert (greys(raw)[:, 2:] == greys(alone)).all()
+    assert (greys(raw)[:, :2] == 0).all()
+
+
+def test_a_picture_of_padding_is_black(encode_dicom):
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        raw = encode_dicom(np.full((8, 8), 9, np.uint16), PhotometricInterpretation=photometric, PixelPaddingValue=9)
+        assert (greys(raw) == 0).all()
+
+
+# --- optional attributes that are empty, and files without a preamble -----------------------------------------------
+
+
+def emptied(*, descriptor=None, data=None):
+    item = pydicom.Dataset()
+    item.LUTDescriptor, item.LUTExplanation = descriptor, "NORMAL"
+    item["LUTDescriptor"].VR = "US"
+    if data is not None:
+        item.LUTData = data
+        item["LUTData"].VR = "US"
+    return [item]
+
+
+EMPTY = [
+    {"VOILUTSequence": []},
+    {"VOILUTSequence": [pydicom.Dataset()]},
+    {"VOILUTSequence": emptied()},
+    {"VOILUTSequence": emptied(data=[])},
+    {"VOILUTSequence": emptied(descriptor=[3, 0, 16])},
+    {"ModalityLUTSequence": []},
+    {"ModalityLUTSequence": emptied()},
+    {"WindowCenter": "", "WindowWidth": ""},
+    {"WindowCenter": 2000, "WindowWidth": ""},
+    {"WindowCenter": "", "WindowWidth": 100, "VOILUTFunction": ""},
+    {"RescaleSlope": "", "RescaleIntercept": ""},
+    {"NumberOfFrames": ""},
+    {"PlanarConfiguration": None},
+    {"BitsStored": None},
+    {"SamplesPerPixel": None},
+    {"PixelRepresentation": None},
+]
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.JPEGLosslessSV1, uid.JPEG2000Lossless])
+@pytest.mark.parametrize("attributes", EMPTY, ids=lambda one: "-".join(one))
+@pytest.mark.parametrize("is_absent", [False, True])
+def test_what_is_optional_may_be_empty_or_absent(encode_dicom, syntax, attributes, is_absent):
+    dataset = pydicom.dcmread(io.BytesIO(encode_dicom(RAMP * 16, syntax)))
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+        if is_absent:
+            delattr(dataset, keyword)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    assert (greys(buffer.getvalue()) == own_range(RAMP * 16)).all()
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.JPEGLSLossless]
+)
+def test_the_preamble_may_be_absent(encode_dicom, syntax):
+    raw = encode_dicom(RAMP, syntax, BitsStored=12)
+    assert (greys(raw[132:]) == own_range(RAMP)).all()
+    assert (greys(raw[128:]) == own_range(RAMP)).all()
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+def test_so_may_be_the_meta_information(encode_dicom, syntax):
+    raw = encode_dicom(RAMP, syntax)
+    (length,) = struct.unpack_from("<L", raw, 140)
+    for bare in (raw[144 + length :], raw[:132] + raw[144 + length :]):
+        assert (greys(bare) == own_range(RAMP)).all()
+
+
+def test_encapsulated_pixels_of_an_unknown_syntax_are_refused(encode_dicom):
+    raw = encode_dicom(RAMP, uid.JPEGLSLossless)
+    (length,) = struct.unpack_from("<L", raw, 140)
+    with pytest.raises(ImageError, match="its pixels are compressed"):
+        decode(raw[144 + length :], GREY)
+
+
 # --- transfer syntaxes ------------------------------------------------------------------------------------------
 
 LOSSLESS = [
@@ -238,6 +382,48 @@ def test_signed_values_come_out_of_compressed_syntaxes(encode_dicom, syntax):
 def test_greys_hardly_change_in_lossy_syntaxes(encode_dicom, syntax):
     stored = smooth(np.uint8, 255)
     assert np.abs(greys(encode_dicom(stored, syntax)).astype(int) - stored).max() <= 8
+
+
+def encapsulated(encode_dicom, stored, codestream, **attributes):
+    """A DICOM file of JPEG 2000 with these pixels."""
+    dataset = pydicom.dcmread(io.BytesIO(encode_dicom(stored, **attributes)))
+    dataset.file_meta.TransferSyntaxUID = uid.JPEG2000Lossless
+    dataset.PixelData = pydicom.encaps.encapsulate([codestream])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("bits", [9, 12, 16])
+@pytest.mark.parametrize("is_boxed", [False, True])
+def test_jpeg_2000_may_be_a_whole_file(encode, encode_dicom, bits, is_boxed):
+    stored = smooth(np.uint16, 2**bits - 1)
+    codestream = encode(stored, "JPEG2000", irreversible=False, no_jp2=not is_boxed)
+    raw = encapsulated(encode_dicom, stored, codestream, BitsStored=bits)
+    assert (greys(raw) == own_range(stored)).all()
+
+
+ONLY_GDCM = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from PIL import features
+features.check = lambda _: False
+from slimscan_edge import isolate
+isolate.serve()
+"""
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint8, 8), (np.uint16, 12), (np.uint16, 16), (np.int16, 16)])
+def test_jpeg_2000_that_pillow_does_not_decode_is_decoded_apart(encode_dicom, monkeypatch, dtype, bits):
+    stored = (smooth(np.int32, 2**bits - 1) - (2**15 if dtype == np.int16 else 0)).astype(dtype)
+    raw = encode_dicom(stored, uid.JPEG2000Lossless, BitsStored=bits)
+    with monkeypatch.context() as changed:
+        changed.setattr(isolate, "_kept", None)
+        changed.setattr(isolate, "_CHILD", ONLY_GDCM)
+        changed.setattr("PIL.features.check", lambda _: False)
+        changed.setattr("gdcm.Image", None)
+        assert (greys(raw) == (stored if bits == 8 else own_range(stored))).all()
 
 
 def test_jpeg_of_twelve_bits_is_read(encode_dicom):
@@ -406,8 +592,9 @@ def test_without_the_extra_it_is_rejected_with_the_line_that_helps(
 ABORTING = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
-from slimscan_edge import dicom, isolate
-dicom._by_gdcm = lambda *_: os.abort()
+from slimscan_edge import isolate
+from slimscan_edge.dicom import reader
+reader._by_gdcm = lambda *_, **__: os.abort()
 isolate.serve()
 """
 

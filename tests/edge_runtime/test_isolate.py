@@ -14,7 +14,7 @@ from slimscan_edge import isolate
 from slimscan_edge.colour import IN_COLOUR
 from slimscan_edge.errors import ImageError, MachineError
 from slimscan_edge.isolate import IsolatedDecoder
-from slimscan_edge.preprocess import PreprocessSpec, decode
+from slimscan_edge.preprocess import PreprocessSpec, decode, extent_of
 
 SPEC = PreprocessSpec(height=8, width=8)
 
@@ -73,7 +73,7 @@ def test_its_pictures_are_those_that_are_decoded_here(decoder, encode, encode_di
     spec = PreprocessSpec(height=8, width=12, channels=channels)
     rng = np.random.default_rng(0)
     files = [
-        encode(rng.integers(0, 255, (90, 70, 3), np.uint8), "JPEG"),
+        encode(rng.integers(0, 255, (91, 71, 3), np.uint8), "JPEG"),
         encode(rng.integers(0, 65535, (9, 70), np.uint16), "PNG"),
         encode_dicom(rng.integers(0, 4095, (30, 30), np.uint16)),
     ]
@@ -85,6 +85,7 @@ def test_its_pictures_are_those_that_are_decoded_here(decoder, encode, encode_di
             apart = decoder.decode(source, spec)
             assert (apart.mode, apart.size) == (here.mode, here.size)
             assert (np.asarray(apart) == np.asarray(here)).all()
+            assert extent_of(apart) == extent_of(here)
 
 
 def test_its_refusals_are_those_from_here(decoder, encode, tmp_path):

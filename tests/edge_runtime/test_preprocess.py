@@ -8,10 +8,10 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageOps
 
 from slimscan_edge.errors import ImageError
 from slimscan_edge.files import image_files
@@ -21,6 +21,7 @@ from slimscan_edge.preprocess import (
     PictureHeader,
     PreprocessSpec,
     decode,
+    extent_of,
     fit_to_input,
     one_line,
     preprocess,
@@ -204,12 +205,8 @@ def test_exif_orientation_is_applied(encode, file_format):
     assert pixels[:, 5:].min() > 225
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_every_orientation_is_set_upright(encode, file_format, orientation):
-    upright = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
+def lying(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """A picture as a file of an EXIF orientation stores it."""
     stored = {  # CIPA DC-008, Orientation: which side of the upright picture row 0 and column 0 of the file are
         1: upright,  # top, left
         2: upright[:, ::-1],  # top, right
@@ -220,8 +217,71 @@ def test_every_orientation_is_set_upright(encode, file_format, orientation):
         7: upright[::-1, ::-1].T,  # right, bottom
         8: upright[::-1].T,  # left, bottom
     }[orientation]
-    raw = encode(np.ascontiguousarray(stored), file_format, exif=exif)
+    return np.ascontiguousarray(stored)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_every_orientation_is_set_upright(encode, file_format, orientation):
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    raw = encode(lying(upright, orientation), file_format, exif=exif)
     assert (np.asarray(decode(raw, SPEC)) == upright).all()
+
+
+SIZES = [  # around each scale of an input of 24 by 20, and with every rest of a block
+    (19, 25), (24, 20), (39, 47), (40, 48), (41, 49), (47, 95), (79, 48), (80, 96), (81, 97), (82, 98), (83, 99),
+    (84, 101), (159, 191), (160, 192), (161, 193), (163, 197), (166, 198), (167, 199), (191, 400), (500, 201),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES)
+@pytest.mark.parametrize("fit", ["stretch", "letterbox", "crop"])
+def test_turned_files_of_every_size_are_the_upright_picture_to_a_rounding(encode, height, width, fit):
+    spec = PreprocessSpec(height=20, width=24, fit=fit)
+    noise = np.random.default_rng(height).integers(0, 255, (height // 6 + 2, width // 6 + 2), np.uint8)
+    upright = np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+    expected = preprocess(encode(upright, "PNG"), spec).astype(int)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for file_format, most in (("PNG", 0), ("TIFF", 0), ("JPEG", 6)):
+            options = {"quality": 100} if file_format == "JPEG" else {}
+            raw = encode(lying(upright, orientation), file_format, exif=exif, **options)
+            assert np.abs(preprocess(raw, spec) - expected).max() <= most, (file_format, orientation)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("rest", range(16))
+def test_the_rest_of_a_block_does_not_stretch_a_picture(encode, file_format, rest):
+    slope = np.linspace(0, 255, 64 + rest)
+    picture = np.rint((slope[:, np.newaxis] + slope) / 2).astype(np.uint8)
+    reduced = preprocess(encode(picture, file_format), SPEC).astype(int)
+    assert decode(encode(picture, file_format), SPEC).width < 16
+    full = preprocess(picture, dataclasses.replace(SPEC, jpeg_oversample=0))
+    assert np.abs(reduced - full).max() <= 4  # of 25 if the rest counted for a whole block
+
+
+def test_a_part_of_a_reduced_picture_has_an_extent_of_its_own(encode):
+    reduced = decode(encode(np.zeros((67, 67), np.uint8), "PNG"), SPEC)
+    assert extent_of(reduced) == (67 / 8, 67 / 8)
+    assert extent_of(reduced.crop((0, 0, 8, 5))) == (8, 5)
+    assert extent_of(Image.new("L", (7, 9))) == (7, 9)
+    forged = Image.new("L", (7, 9))
+    forged.info["extent"] = "a text in the file"
+    assert extent_of(forged) == (7, 9)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(8, 30), st.integers(8, 30), st.sampled_from(["L", "RGB"]))
+def test_letterbox_and_crop_are_those_of_pillow(width, height, to_width, to_height, mode):
+    image = Image.effect_noise((width, height), 90).convert(mode)
+    size, channels = (to_width, to_height), 1 if mode == "L" else 3
+    assume(min(width / height * to_height, height / width * to_width) >= 1.0)
+    for fit, by_pillow in (("letterbox", ImageOps.pad), ("crop", ImageOps.fit)):
+        spec = PreprocessSpec(height=to_height, width=to_width, channels=channels, fit=fit, resize_filter="box")
+        expected = np.asarray(by_pillow(image, size, Image.Resampling.BOX)).reshape(to_height, to_width, channels)
+        assert np.abs(fit_to_input(image, spec).astype(int) - expected).max() <= 1  # it may begin with the other side
 
 
 def test_a_picture_on_its_side_is_reduced_by_the_sides_that_it_will_have(encode):
@@ -236,6 +296,45 @@ def test_a_wrong_extension_does_not_matter(tmp_path, encode):
     path = tmp_path / "picture.jpeg"
     path.write_bytes(encode(GREY, "PNG"))
     assert (preprocess(path, SPEC)[:, :, 0] == GREY).all()
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "BMP"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_callers_picture_stays_as_it_was(encode, file_format, mode, is_loaded):
+    raw = encode(Image.linear_gradient("L").convert(mode), file_format)
+    image, untouched = Image.open(io.BytesIO(raw)), Image.open(io.BytesIO(raw))
+    if is_loaded:
+        image.load()
+    for spec in (SPEC, PreprocessSpec(height=8, width=8, channels=3)):
+        decoded = decode(image, spec)
+        decoded.info["mark"] = True
+        if not is_loaded:
+            assert (np.asarray(decode(image, spec)) == np.asarray(decode(raw, spec))).all()
+    assert (image.size, image.mode, image.format) == (untouched.size, untouched.mode, untouched.format)
+    assert (np.asarray(image) == np.asarray(untouched)).all()
+
+
+def test_a_callers_array_stays_as_it_was():
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 70, 3), np.uint8)
+    before = pixels.copy()
+    preprocess(pixels, SPEC)
+    preprocess(np.asfortranarray(pixels)[::-1, ::2], SPEC)
+    pixels.flags.writeable = False
+    preprocess(pixels, SPEC)
+    assert (pixels == before).all()
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 0), (0, 8), (8, 0), (0, 8, 1), (8, 0, 3), (8, 8, 0), (0, 0, 3)])
+def test_arrays_without_a_pixel_are_refused(shape):
+    with pytest.raises(ImageError, match=r"is empty|expected uint8"):
+        preprocess(np.zeros(shape, np.uint8), SPEC)
+
+
+def test_pictures_without_a_pixel_are_refused():
+    for size in ((0, 0), (0, 9), (9, 0)):
+        with pytest.raises(ImageError, match="is empty"):
+            preprocess(Image.new("L", size), SPEC)
 
 
 def test_path_bytes_image_and_array_are_the_same_picture(tmp_path, encode):

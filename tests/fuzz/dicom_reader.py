@@ -7,7 +7,7 @@ with atheris.instrument_imports(include=["slimscan_edge", "pydicom"]):
     import pydicom.pixels.decoders  # noqa: F401 - else lazily, and unseen
 
     import slimscan_edge.dicom
-    import slimscan_edge.dicom_greys  # noqa: F401
+    import slimscan_edge.dicom.greys  # noqa: F401
     from slimscan_edge.errors import ImageError
     from slimscan_edge.preprocess import PreprocessSpec, preprocess
 

@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import hashlib
+import functools
 import math
 import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from slimscan_edge.classifier import Classifier, Finding
+    from slimscan_edge.commands.overlay_files import OverlayFiles
+    from slimscan_edge.preprocess import PreprocessSpec
     from slimscan_edge.stream import Decode
 
 _DETAILS = """\
@@ -29,23 +31,27 @@ passed over is counted on stderr.
 One line an image on stdout: the decision (positive, negative, refer or rejected), the probability of the positive
 label or the reason, and the file. An image that cannot be read is rejected with the reason and never stops the
 others; the exit code is then 2. It may be empty, of another format, too large (32 megapixels or 128 MiB), of several
-pages, damaged or cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another modality, of a
-side view or in an encoding that is not read; with --isolate also one that crashed the process that decodes, or took
+pages, damaged or cut off, DICOM without the 'dicom' extra (pip install 'slimscan[dicom]'), of another modality, body
+part or view or in an encoding that is not read; with --isolate also one that crashed the process that decodes, or took
 it more than a minute. A picture that is read but is no X-ray such as the bundle knows is rejected too, and has no
 probability: it is in colour, a strip, blank, turned, a negative, flat (one even shade, as documents are), smooth (no
 detail), grainy, unlike a frontal chest X-ray, dark or bright. JSON objects hold file, decision, label, probability,
 logit, subtype, subtype_probability, reason, evidence (rows of the map, in logits), bundle, bundle_sha256, timings_ms,
 overlay and not_a_medical_device; what an image has not is null.
 """
-_LONGEST_NAME_BYTES = 220
-"""Of an image's name in its overlay's: 255 are usual for a file, and 35 go to hash, suffix and writing atomically."""
+STANDARD_INPUT = Path("/dev/stdin")
+"""What `-` stands for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.description = f"{parser.description}. {_DETAILS}"
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="JPEG, PNG, TIFF, BMP or DICOM files, or folders of them"
+        "images",
+        nargs="+",
+        type=lambda text: STANDARD_INPUT if text == "-" else Path(text),
+        metavar="IMAGE",
+        help="JPEG, PNG, TIFF, BMP or DICOM files, folders of them, or - for standard input",
     )
     add_bundle_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line instead")
@@ -55,7 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decode images in a process of its own that is bounded in memory and time: for files from outside",
     )
     parser.add_argument(
-        "--overlay", type=Path, metavar="DIR", help="write each X-ray with its evidence map drawn on it into DIR as PNG"
+        "--overlay",
+        type=Path,
+        metavar="DIR",
+        help="write each X-ray with its evidence map drawn on it into DIR as PNG, named by its name and content",
     )
 
 
@@ -76,9 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
     print(NOT_A_MEDICAL_DEVICE, file=sys.stderr)
     for line in passed_over_lines(found.passed_over):
         print(line, file=sys.stderr)
+    standard_input = functools.cache(_standard_input)  # which can be read only once
     decisions: Counter[str] = Counter()
-    with _decoder(isolated=arguments.isolate) as decode:
-        for path, finding, overlay in _findings(classifier, paths, _refusing(refused, decode), arguments.overlay):
+    with _decoder(isolated=arguments.isolate, standard_input=standard_input) as plain:
+        decode = _refusing(refused, plain)
+        overlays = _overlay_files(arguments.overlay, classifier, decode, standard_input)
+        for path, finding, overlay in _findings(classifier, paths, decode, overlays):
             decisions[finding.decision] += 1
             if arguments.json:
                 line = to_json(_as_json(path, finding, classifier, overlay))
@@ -88,55 +100,65 @@ def run(arguments: argparse.Namespace) -> int:
             _show_progress(decisions.total(), len(paths))
     counts = ", ".join(f"{count} {decision}" for decision, count in decisions.items())
     print(f"{len(paths)} images: {counts}", file=sys.stderr)
-    return EXIT_BAD_INPUT if decisions["rejected"] else EXIT_DONE
+    if decisions["rejected"]:
+        return EXIT_BAD_INPUT
+    return overlays.exit_code if overlays else EXIT_DONE
 
 
 @contextlib.contextmanager
-def _decoder(*, isolated: bool) -> Iterator["Decode"]:
+def _decoder(*, isolated: bool, standard_input: Callable[[], bytes]) -> Iterator["Decode"]:
     """What reads images: here, or in a process of its own."""
     if isolated:
         from slimscan_edge.isolate import IsolatedDecoder
 
         with IsolatedDecoder() as decoder:
-            yield decoder.decode
+            yield _reading_also(standard_input, decoder.decode)
     else:
         from slimscan_edge.preprocess import decode
 
-        yield decode
+        yield _reading_also(standard_input, decode)
+
+
+def _reading_also(standard_input: Callable[[], bytes], decode: "Decode") -> "Decode":
+    def decoded(source: "Path | bytes", spec: "PreprocessSpec", *, name: str = "") -> "Image":
+        if source == STANDARD_INPUT:
+            return decode(standard_input(), spec, name=str(STANDARD_INPUT))
+        return decode(source, spec, name=name)
+
+    return decoded
+
+
+def _standard_input() -> bytes:
+    """All of it, or at most what is then refused as too large."""
+    from slimscan_edge.preprocess import MAX_FILE_BYTES
+
+    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+
+
+def _overlay_files(
+    folder: Path | None, classifier: "Classifier", decode: "Decode", standard_input: Callable[[], bytes]
+) -> "OverlayFiles | None":
+    if folder is None:
+        return None
+    from slimscan_edge.commands.overlay_files import OverlayFiles
+    from slimscan_edge.preprocess import read_source
+
+    return OverlayFiles(
+        folder, classifier, decode, lambda path: standard_input() if path == STANDARD_INPUT else read_source(path)
+    )
 
 
 def _findings(
-    classifier: "Classifier", paths: list[Path], decode: "Decode", overlays: Path | None
+    classifier: "Classifier", paths: list[Path], decode: "Decode", overlays: "OverlayFiles | None"
 ) -> Iterator[tuple[Path, "Finding", Path | None]]:
     """Each path with its finding and the overlay that was written for it, if any."""
-    from slimscan_edge.classifier import Finding
     from slimscan_edge.stream import predict_each
 
     for path, finding in predict_each(classifier, paths, decode=decode):
         if overlays is None or finding.decision == "rejected":
             yield path, finding, None
-            continue
-        from slimscan_edge.overlay import READING, write_overlay
-
-        target = overlays / overlay_name(path)
-        try:
-            write_overlay(target, decode(path, READING), finding, classifier.manifest)
-        except ImageError as exc:  # it was readable a moment ago: gone, or too large for the memory at full size
-            yield path, Finding.rejected(str(exc), bundle_id=finding.bundle_id), None
         else:
-            yield path, finding, target
-
-
-def overlay_name(path: Path) -> str:
-    """An overlay's file name: the image's, and a hash of its whole path so that no two folders' images collide.
-
-    An image's name that is too long is cut: names are unique by the hash.
-    """
-    digest = hashlib.sha256(bytes(path.resolve())).hexdigest()
-    name = path.name
-    while len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
-        name = name[:-1]
-    return f"{name}-{digest[:10]}.png"
+            yield path, *overlays.write(path, finding)
 
 
 def _refuse_overlays_among(images: list[Path], overlays: Path | None) -> None:

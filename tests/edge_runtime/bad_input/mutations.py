@@ -35,7 +35,7 @@ GOLDEN = Path(__file__).parents[2] / "golden" / "brightness-1.0.0.slimscan"
 SECONDS = 60.0
 
 REASONS = {
-    "refused: empty": r"is empty",
+    "refused: empty": r"is empty(: it has .* pixels)?",
     "refused: not readable": r"is not a readable image; expected one of JPEG, PNG, TIFF, BMP, DICOM",
     "refused: too many pixels": r"has .* pixels,? .*allowed",
     "refused: several pictures": r"holds more than one picture; .*",
@@ -43,7 +43,8 @@ REASONS = {
     "refused: memory": r"needs more memory to be decoded than there is; make it smaller",
     "refused: inflates too far": r"unpacks to more than the .* bytes allowed",
     "refused: no pixel data": r"is DICOM that holds no pixel data; .*",
-    "refused: not this DICOM": r"is DICOM (of|in|with|whose) .*",
+    "refused: not this DICOM": r"is DICOM (of|in|with|whose|FOR) .*",
+    "refused: not this TIFF": r"is TIFF of .*",
 }
 """The documented reasons of `slimscan_edge.preprocess`, without those that only a file's path can have."""
 BAD = {"CRASHED": r"crashed the decoder .*", "HUNG": r"took longer to decode .*"}

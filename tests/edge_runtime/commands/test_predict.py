@@ -1,3 +1,5 @@
+import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -8,8 +10,8 @@ from PIL import Image
 
 from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE
 from slimscan_edge.cli import main
-from slimscan_edge.commands.predict import overlay_name
-from slimscan_edge.errors import ImageError
+from slimscan_edge.commands.overlay_files import overlay_name
+from slimscan_edge.errors import EXIT_MACHINE, ImageError, InputError
 from slimscan_edge.guard import REASONS
 
 KEYS = [
@@ -103,11 +105,44 @@ def test_overlays_of_files_of_the_same_name_do_not_collide(predict, xrays, tmp_p
             assert image.format == "PNG"
 
 
-def test_an_overlay_keeps_its_name_from_run_to_run(xrays, monkeypatch):
-    named = overlay_name(xrays / "bright.png")
-    monkeypatch.chdir(xrays)
-    assert overlay_name((xrays / "bright.png").relative_to(xrays)) == named
-    assert named.startswith("bright.png-")
+def test_an_overlay_is_named_by_its_images_name_and_content():
+    named = overlay_name(Path("stick/IM0001.jpeg"), b"one patient")
+    assert named.startswith("IM0001.jpeg-")
+    assert overlay_name(Path("elsewhere/IM0001.jpeg"), b"one patient") == named
+    assert overlay_name(Path("stick/IM0001.jpeg"), b"the next") != named
+
+
+def test_the_next_patients_overlay_takes_no_other_ones_place(predict, xrays, tmp_path, encode):
+    overlays, image = tmp_path / "overlays", xrays / "bright.png"
+    predict(image, "--overlay", overlays)
+    (first,) = overlays.iterdir()
+    drawn = first.read_bytes()
+    image.write_bytes(encode(np.full((40, 50), 30, np.uint8), "PNG"))
+    _, (line,), _ = predict(image, "--overlay", overlays, "--json")
+    assert Path(json.loads(line)["overlay"]) != first
+    assert first.read_bytes() == drawn
+    image.write_bytes(b"torn")
+    _, (line,), _ = predict(image, "--overlay", overlays, "--json")
+    assert json.loads(line)["overlay"] is None
+    assert len(list(overlays.iterdir())) == 2
+
+
+def full_disk(*_):
+    raise InputError("it cannot be written (No space left on device)") from OSError(
+        errno.ENOSPC, "No space left on device"
+    )
+
+
+def test_on_a_full_disk_the_answers_go_on(predict, xrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("slimscan_edge.overlay.write_atomically", full_disk)
+    code, lines, notes = predict(xrays, "--overlay", tmp_path / "overlays", "--json")
+    assert code == EXIT_MACHINE
+    assert [json.loads(line)["decision"] for line in lines] == ["positive", "negative"]
+    assert [json.loads(line)["overlay"] for line in lines] == [None, None]
+    assert notes.count("No space left on device") == 2
+    (xrays / "bad.png").write_bytes(b"")
+    code, lines, _ = predict(xrays, "--overlay", tmp_path / "overlays")
+    assert (code, len(lines)) == (2, 3)  # an image that was not answered for counts for more
 
 
 def in_json(path):
@@ -139,9 +174,43 @@ def test_an_image_that_cannot_be_drawn_is_rejected(predict, xrays, tmp_path, mon
     def gone(*_):
         raise ImageError("bright.png cannot be read")
 
-    monkeypatch.setattr("slimscan_edge.overlay.write_overlay", gone)
+    monkeypatch.setattr("slimscan_edge.commands.overlay_files.write_overlay", gone)
     code, lines, _ = predict(xrays / "bright.png", "--overlay", tmp_path / "overlays")
     assert (code, lines) == (2, ["rejected  bright.png cannot be read"])
+
+
+@pytest.fixture
+def standard_input(monkeypatch):
+    """Lay bytes on standard input."""
+
+    def laid(raw):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+
+    return laid
+
+
+@pytest.mark.parametrize("words", [[], ["--isolate"]])
+def test_an_image_comes_by_standard_input(predict, xrays, tmp_path, standard_input, words):
+    standard_input((xrays / "bright.png").read_bytes())
+    code, lines, _ = predict("-", xrays / "ward" / "dark.jpeg", *words, "--json", "--overlay", tmp_path / "overlays")
+    first, second = map(json.loads, lines)
+    assert code == 0
+    assert (first["file"], first["decision"], second["decision"]) == ("/dev/stdin", "positive", "negative")
+    assert Path(first["overlay"]).name.startswith("stdin-")
+    assert Path(first["overlay"]).exists()
+
+
+def test_nothing_on_standard_input_is_rejected_like_an_empty_file(predict, standard_input):
+    standard_input(b"")
+    assert predict("-")[:2] == (2, ["rejected  /dev/stdin is empty"])
+
+
+def test_a_file_of_that_name_is_a_file(predict, xrays, standard_input, monkeypatch):
+    standard_input(b"")
+    monkeypatch.chdir(xrays)
+    (xrays / "bright.png").rename(xrays / "-")
+    code, lines, _ = predict("./-")
+    assert (code, [line.split()[0] for line in lines]) == (0, ["positive"])
 
 
 def test_a_folder_for_overlays_that_cannot_be_made_is_told(predict, xrays, tmp_path):

@@ -3,7 +3,10 @@
 Stored values go through the modality table or rescaling, then through the first VOI table or window (PS3.4, N.2), whose
 whole range becomes 0 to 255; MONOCHROME1 is then turned around. Without table and window, values of up to 8 bits that
 are not rescaled keep the range of their bits, and all others are mapped linearly from their own range, as in any deep
-picture. As all of that is done to each value by itself, it is done once, to a table of all values that can be stored.
+picture (`slimscan_edge.formats.deep`). As all of that is done to each value by itself, it is done once, to a table of
+all values that can be stored.
+
+Pixels that only pad the picture (PS3.3, C.7.5.1.1.2) play no part in its range and are black at the end.
 """
 
 from collections.abc import Iterator
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slimscan_edge.dicom_header import Layout, number, words
+from slimscan_edge.dicom.header import Layout, number, words
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,14 +31,19 @@ def to_greys(stored: NDArray[Any], header: "Dataset", layout: Layout) -> NDArray
         ValueError: A table, a window or a rescaling makes no sense.
         KeyError: A table lacks a part.
     """
-    values, is_rescaled = _modality(_all_values(stored.dtype), header, layout)
+    words = _all_words(stored.dtype)
+    padding = _padding(words, header, layout)
+    values, is_rescaled = _modality(_all_values(stored.dtype, layout), header, layout)
     shown = _voi(values, header, layout)
     if shown is None and layout.bits_stored <= 8 and not is_rescaled and not layout.is_signed:
         shown = np.clip(values / (2**layout.bits_stored - 1), 0.0, 1.0)
     if shown is None:
-        shown = _own_range(values, stored)
+        shown = _own_range(values, _count(stored, len(values)) * ~padding)
     greys: NDArray[np.uint8] = np.rint(shown * 255.0).astype(np.uint8)
-    return _through(255 - greys if layout.photometric == "MONOCHROME1" else greys, stored)
+    if layout.photometric == "MONOCHROME1":
+        greys = 255 - greys
+    greys[padding] = 0
+    return _through(greys, stored)
 
 
 def to_colours(stored: NDArray[Any], header: "Dataset", layout: Layout) -> NDArray[np.uint8]:
@@ -45,16 +53,43 @@ def to_colours(stored: NDArray[Any], header: "Dataset", layout: Layout) -> NDArr
         ValueError: A table makes no sense.
         KeyError: A table is absent.
     """
-    values, channels = _all_values(stored.dtype), []
+    values, channels = _all_values(stored.dtype, layout), []
     for colour in ("Red", "Green", "Blue"):
         shown = _look_up(values, header, layout, table=f"{colour}PaletteColorLookupTable")
         channels.append(np.rint(np.clip(shown, 0.0, 1.0) * 255.0).astype(np.uint8))
     return _through(np.stack(channels, axis=-1), stored)
 
 
-def _all_values(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    """Every value of an integer type, in the order of its bits read as an unsigned number."""
-    return np.arange(256**dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype).astype(np.float64)
+def _all_words(dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Every number of an integer type, in the order of its bits read as an unsigned one."""
+    return np.arange(256**dtype.itemsize, dtype=f"u{dtype.itemsize}").view(dtype)
+
+
+def _all_values(dtype: np.dtype[Any], layout: Layout) -> NDArray[np.float64]:
+    """What each of these numbers stands for: bits beyond those stored are no part of a value."""
+    words = _all_words(dtype)
+    beyond = max(0, 8 * dtype.itemsize - layout.bits_stored)
+    values: NDArray[np.float64] = np.right_shift(np.left_shift(words, beyond), beyond).astype(np.float64)
+    return values
+
+
+def _padding(words: NDArray[Any], header: "Dataset", layout: Layout) -> NDArray[np.bool_]:
+    """Which numbers only pad a picture: one, or all from that one to a limit, in all of their bits."""
+    first = _padding_word(header, "PixelPaddingValue", words.dtype)
+    if first is None:
+        return np.zeros(len(words), np.bool_)
+    last = _padding_word(header, "PixelPaddingRangeLimit", words.dtype)
+    low, high = sorted((first, first if last is None else last))
+    values = _all_values(words.dtype, layout)
+    return ((words >= low) & (words <= high)) | ((values >= low) & (values <= high))
+
+
+def _padding_word(header: "Dataset", keyword: str, dtype: np.dtype[Any]) -> int | None:
+    """An element's number in the bits of a stored one: some write -2000 unsigned, and 63536 signed."""
+    value = number(header, keyword)
+    if value is None:
+        return None
+    return int(np.array(int(value) % 256**dtype.itemsize, f"u{dtype.itemsize}").view(dtype))
 
 
 def _rows_at_once(stored: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
@@ -72,19 +107,32 @@ def _through(table: NDArray[np.uint8], stored: NDArray[Any]) -> NDArray[np.uint8
     return result
 
 
-def _own_range(values: NDArray[np.float64], stored: NDArray[Any]) -> NDArray[np.float64]:
-    """All values, such that the least and the most of those that a picture holds become 0 and 1."""
-    occurs = np.zeros(len(values), np.bool_)
+def _count(stored: NDArray[Any], kinds: int) -> NDArray[np.int64]:
+    """How often each of all numbers occurs."""
+    counts = np.zeros(kinds, np.int64)
     for _, places in _rows_at_once(stored):
-        occurs[places] = True
-    low, high = values[occurs].min(), values[occurs].max()
+        counts += np.bincount(places.ravel(), minlength=kinds)
+    return counts
+
+
+def _own_range(values: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """All values, such that the least and the most that is no outlier among those counted become 0 and 1."""
+    from slimscan_edge.formats.deep import fences
+
+    occurring = counts > 0
+    if not occurring.any():
+        return np.zeros_like(values)
+    order = np.argsort(values[occurring], kind="stable")
+    ascending = values[occurring][order]
+    below, above = fences(ascending, counts[occurring][order])
+    inside = ascending[(ascending >= below) & (ascending <= above)]
+    low, high = inside[0], inside[-1]
     return np.clip((values - low) / (high - low), 0.0, 1.0) if high > low else np.zeros_like(values)
 
 
 def _modality(values: NDArray[np.float64], header: "Dataset", layout: Layout) -> tuple[NDArray[np.float64], bool]:
     """Stored values as the modality means them (PS3.3, C.11.1), and whether that changes them."""
-    tables = header.get("ModalityLUTSequence")
-    if tables:
+    if tables := _tables(header, "ModalityLUTSequence"):
         bits = _descriptor(tables[0], "LUTDescriptor", layout)[2]
         return _look_up(values, tables[0], layout) * (2**bits - 1), True
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
@@ -97,13 +145,19 @@ def _modality(values: NDArray[np.float64], header: "Dataset", layout: Layout) ->
 
 def _voi(values: NDArray[np.float64], header: "Dataset", layout: Layout) -> NDArray[np.float64] | None:
     """Values of interest, 0 to 1, by the first table or else the first window (PS3.3, C.11.2); None without either."""
-    tables = header.get("VOILUTSequence")
-    if tables and "LUTDescriptor" in tables[0] and "LUTData" in tables[0]:
+    if tables := _tables(header, "VOILUTSequence"):
         return np.clip(_look_up(values, tables[0], layout), 0.0, 1.0)
     centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
     if centre is None or width is None:
         return None
     return _window(values, centre, width, words(header, "VOILUTFunction") or "LINEAR")
+
+
+def _tables(header: "Dataset", keyword: str) -> list["Dataset"]:
+    """The tables of a sequence; none when it is absent, or its first table is empty."""
+    tables = list(header.get(keyword) or ())[:1]
+    is_filled = all(bool(table.get(part)) for table in tables for part in ("LUTDescriptor", "LUTData"))
+    return tables if is_filled else []
 
 
 def _window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What a DICOM file says before its pixels: found, checked, and refused where it is no single frontal radiograph."""
+"""What a DICOM file says before its pixels: found, and checked as far as it says how these lie."""
 
 import io
 import math
@@ -11,13 +11,6 @@ from slimscan_edge.preprocess import MAX_FILE_BYTES, Refused, one_line, printabl
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MODALITIES = frozenset({"CR", "DX", "RG", "DR", "OT", ""})
-"""What a chest radiograph may call itself (PS3.3, C.7.3.1.1.1): computed radiography, digital radiography, radiographic
-imaging (film), `DR`, which is no defined term and yet written by some devices, other, which scanned film has, or
-nothing at all."""
-SIDE_VIEWS = frozenset({"LL", "RL", "LLO", "RLO"})
-"""Lateral and oblique view positions (PS3.3, C.8.1.1.1); models are trained on frontal ones."""
-
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PALETTE = "PALETTE COLOR"
@@ -26,9 +19,18 @@ _META_GROUP = 0x0002
 _TRANSFER_SYNTAX = 0x00020010
 _FIRST_PIXEL_TAG = 0x7FE00008  # float and double pixel data lie before the pixel data and are not read
 _PIXEL_DATA = 0x7FE00010
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
 _KEYWORDS = (
+    "SOPClassUID",
     "Modality",
+    "PresentationIntentType",
+    "AnatomicRegionSequence",
+    "BodyPartExamined",
     "ViewPosition",
+    "Laterality",
+    "ImageLaterality",
+    "ViewCodeSequence",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
@@ -39,6 +41,8 @@ _KEYWORDS = (
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
     "RescaleIntercept",
     "RescaleSlope",
     "ModalityLUTSequence",
@@ -86,12 +90,10 @@ class DicomFile:
         from pydicom import uid
 
         self._file: BinaryIO = io.BytesIO(raw)
-        self._file.seek(132)
+        self._file.seek(next((place + 4 for place in (128, 0) if raw[place : place + 4] == b"DICM"), 0))
         self._encoding = (False, True)  # implicit value representations, little-endian
         meta = self._read([_TRANSFER_SYNTAX], stop=lambda tag: tag >> 16 != _META_GROUP)
-        self.syntax = str(value_of(meta, "TransferSyntaxUID") or "")
-        if not self.syntax:
-            raise ValueError("DICOM without a transfer syntax")
+        self.syntax = str(value_of(meta, "TransferSyntaxUID") or "") or _syntax_by_look(raw[self._file.tell() :][:8])
         if self.syntax == uid.DeflatedExplicitVRLittleEndian:
             self._file = io.BytesIO(_inflate(memoryview(raw)[self._file.tell() :]))
         self._encoding = (self.syntax == uid.ImplicitVRLittleEndian, self.syntax != uid.ExplicitVRBigEndian)
@@ -119,12 +121,30 @@ class DicomFile:
         element: Any = found.get_item(_PIXEL_DATA) if _PIXEL_DATA in found else None
         if element is None or not element.value:
             raise _no_pixel_data()
+        if element.length == _UNDEFINED_LENGTH and self.syntax in _UNCOMPRESSED:
+            raise ValueError("its pixels are compressed, and its transfer syntax says or leaves open that they are not")
         return bytes(element.value), str(element.VR or "OW")
 
     def _read(self, tags: list[Any], *, stop: Any) -> "Dataset":
         from pydicom.filereader import read_dataset
 
         return read_dataset(self._file, *self._encoding, stop_when=lambda tag, *_: bool(stop(tag)), specific_tags=tags)
+
+
+def _syntax_by_look(element: bytes) -> str:
+    """The transfer syntax of a data set that nothing is said of, by its first element: one of the uncompressed ones.
+
+    Raises:
+        ValueError: It begins as none of them does.
+    """
+    from pydicom import uid
+
+    says_what_it_is = element[4:6].isalpha() and element[4:6].isupper()
+    if element[:1] == b"\0" and says_what_it_is:  # a group of less than 256, its more significant byte first
+        return str(uid.ExplicitVRBigEndian)
+    if len(element) < 8 or element[1:2] != b"\0":
+        raise ValueError("DICOM without a transfer syntax")
+    return str(uid.ExplicitVRLittleEndian if says_what_it_is else uid.ImplicitVRLittleEndian)
 
 
 def _inflate(deflated: memoryview) -> bytes:
@@ -141,44 +161,30 @@ def _no_pixel_data() -> Refused:
     return Refused("is DICOM that holds no pixel data; it is no picture, or was cut off before it")
 
 
-def require_frontal_radiograph(header: "Dataset") -> None:
-    """Refuse what says of itself that it is none, and several frames.
-
-    Raises:
-        Refused: Of another modality or view, or of more than one frame.
-    """
-    modality, view = words(header, "Modality"), words(header, "ViewPosition")
-    if modality not in MODALITIES:
-        known = ", ".join(sorted(MODALITIES - {""}))
-        raise Refused(f"is DICOM of modality {modality[:16]!r}, no radiograph; expected one of {known}")
-    if view in SIDE_VIEWS:
-        raise Refused(f"is DICOM of view position {view}, no frontal chest radiograph; expected AP or PA")
-    if _whole(header, "NumberOfFrames", 0, 2**31, default=1) > 1:
-        raise Refused("holds more than one picture; save the one to be read by itself")
-
-
 def read_layout(header: "Dataset") -> Layout:
     """How the pixels lie.
 
     Raises:
-        Refused: There are too many of them, or they lie in a way that is not read.
+        Refused: There are too many of them, in one frame or more, or they lie in a way that is not read.
         ValueError: An attribute is absent or makes no sense.
     """
     if "Rows" not in header:
         raise _no_pixel_data()
+    if _whole(header, "NumberOfFrames", 0, 2**31, default=1) > 1:
+        raise Refused("holds more than one picture; save the one to be read by itself")
     rows, columns = (_whole(header, keyword, 1, 65535) for keyword in ("Rows", "Columns"))
     require_pixels(columns, rows)
     photometric = words(header, "PhotometricInterpretation")
     if photometric not in (*GREYS, *COLOURS, PALETTE):
         raise Refused(f"is DICOM of photometric interpretation {photometric[:16]!r}, which is not read")
-    samples = _whole(header, "SamplesPerPixel", 1, 4)
+    samples = _whole(header, "SamplesPerPixel", 1, 4, default=3 if photometric in COLOURS else 1)
     if samples != (3 if photometric in COLOURS else 1):
         raise ValueError(f"{photometric} with {samples} samples per pixel")
     allocated = _whole(header, "BitsAllocated", 1, 64)
     if allocated != 8 and (samples == 3 or allocated != 16):
         depths = "8" if samples == 3 else "8 or 16"
         raise Refused(f"is DICOM with {allocated} bits allocated for a sample of {photometric}; expected {depths}")
-    bits_stored = _whole(header, "BitsStored", 1, allocated)
+    bits_stored = _whole(header, "BitsStored", 1, allocated, default=allocated)
     if _whole(header, "HighBit", 0, 63, default=bits_stored - 1) != bits_stored - 1:
         raise Refused("is DICOM whose high bit is not the highest of those stored, which is not read")
     return Layout(

@@ -1,0 +1,1 @@
+"""What single picture formats need besides Pillow; loaded only when such a picture comes."""

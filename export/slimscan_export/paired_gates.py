@@ -263,7 +263,7 @@ def _limited(
 
 
 def _widened(limit: Limit, short: Shortfall, share: float) -> Limit:
-    """What is allowed where the float model is short of its target; never half of the images, never less than before."""
+    """What is allowed where the float model is short of its target: never less than before, never a half."""
     margin = min(limit.margin + share * short.proven, max(limit.margin, _MOST_MARGIN))
     return Limit(observed=min(limit.observed + share * short.seen, margin), margin=margin)
 

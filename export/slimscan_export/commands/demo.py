@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("SLIMSCAN_CACHE", str(folder / "cache"))  # nothing is left outside the folder
     _note(f"drawing the X-rays of {PATIENTS:,} children, seed {seed}")
     write_dataset(folder / "phantoms", patients=PATIENTS, seed=seed)
-    for words in _steps(folder, seed):
+    for words in steps(folder, seed):
         _note(f"\n$ slimscan {shlex.join(words)}")
         if code := main(words):
             print(f"\nthe demo ends here: slimscan {words[0]} ended with exit code {code}")
@@ -69,8 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _steps(folder: Path, seed: int) -> Iterator[list[str]]:
-    """The command lines, each made when those before it are done."""
+def steps(folder: Path, seed: int) -> Iterator[list[str]]:
+    """The demo's command lines, each made when those before it are done: the first two train and export.
+
+    Args:
+        folder: The demo's, with the drawings in `phantoms`.
+        seed: Of split and training.
+    """
     phantoms, trained, bundle = str(folder / "phantoms"), str(folder / "run"), str(folder / BUNDLE)
     seeds = ["--seed", str(seed), "--set", f"split.seed={seed}"]
     yield ["train", phantoms, "--out", trained, "--recipe", "demo", *seeds]

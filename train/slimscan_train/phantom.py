@@ -317,13 +317,13 @@ def _consolidation(rng: np.random.Generator, child: Anatomy, u: Plane, v: Plane)
     centre_v = child.apex + (child.dome - child.apex) * rng.uniform(0.45, 0.75)
     radii = rng.uniform(0.34, 0.44), rng.uniform(0.34, 0.44)
     patch = _ellipse(u, v, centre=(centre_u, centre_v), radii=radii)
-    return rng.uniform(0.36, 0.46) * _ramp(patch + 0.2 * _mottle(rng, u.shape, cells=14), 0.5)
+    return rng.uniform(0.42, 0.54) * _ramp(patch + 0.2 * _mottle(rng, u.shape, cells=14), 0.5)
 
 
 def _interstitial(rng: np.random.Generator, u: Plane, v: Plane) -> Plane:
     """Denser streaks and a net of shadows through both lungs, as viral pneumonia is drawn in textbooks."""
-    net = np.clip(1 - 1.6 * np.abs(_mottle(rng, u.shape, cells=16)), 0, 1)
-    shadows: Plane = _markings(rng, u, v, strength=rng.uniform(0.24, 0.36)) + rng.uniform(0.18, 0.28) * net
+    net = np.clip(1 - 1.8 * np.abs(_mottle(rng, u.shape, cells=16)), 0, 1)
+    shadows: Plane = _markings(rng, u, v, strength=rng.uniform(0.28, 0.38)) + rng.uniform(0.25, 0.34) * net
     return shadows
 
 

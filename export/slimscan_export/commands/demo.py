@@ -16,7 +16,7 @@ from slimscan_edge.errors import EXIT_DONE, InputError
 from slimscan_train.phantom import write_dataset
 from slimscan_train.run import read_run
 
-PATIENTS = 800
+PATIENTS = 1000
 PREDICTED_PER_GROUP = 2
 MARK = ".slimscan-demo.json"
 """Says that a folder is a demo's own, which the next demo may replace."""
@@ -34,7 +34,7 @@ PRODUCTS = {
 """All that a demo writes into its folder, and so all that the next one removes from it."""
 
 _DETAILS = """\
-Draws some 1,000 chests of 800 children who do not exist, trains on them, compresses the model to int8, lets the gates
+Draws some 1,250 chests of 1,000 children who do not exist, trains on them, compresses the model to int8, lets the gates
 judge it, answers for a few held-out pictures with overlays, compares float with int8, and measures latency: four
 minutes at most on two idle cores. A model that learnt drawings knows nothing of X-rays; no figure here says anything of
 a disease. Exit code 0 means that every gate passed.

@@ -26,6 +26,7 @@ from slimscan_export.paired_gates import (
     lost_gate,
     newly_wrong_gate,
     resolution_gate,
+    shortfall,
 )
 from slimscan_export.policy import GatePolicy
 
@@ -162,16 +163,26 @@ def _by_subgroup(candidate: Candidate, policy: GatePolicy) -> Iterable[Gate]:
 
 
 def _by_shift(candidate: Candidate, policy: GatePolicy) -> Iterable[Gate]:
-    limits = {
-        "sensitivity loss": (True, policy.shifts.sensitivity),
-        "specificity loss": (False, policy.shifts.specificity),
-    }
-    for what, (positive, limit) in limits.items():
-        for shift in candidate.shifts:
-            members = shift.pair.reference.positive == positive
-            if members.any():
-                pair = shift.pair.select(members)
-                yield lost_gate(f"{what}: {shift.name}", pair, limit, policy.confidence, family="shift")
+    """Losses under each named shift; where the float model misses its own target, also against what it misses there."""
+    confidence = policy.confidence
+    for shift in candidate.shifts:
+        if shift.pair.reference.positives:
+            pair = shift.pair.select(shift.pair.reference.positive)
+            yield lost_gate(
+                f"sensitivity loss: {shift.name}",
+                pair,
+                policy.shifts.sensitivity,
+                confidence,
+                family="shift",
+                short=shortfall(pair, candidate.target_sensitivity, confidence),
+                share=policy.error_ratio.most - 1,
+            )
+    for shift in candidate.shifts:
+        if shift.pair.reference.negatives:
+            pair = shift.pair.select(~shift.pair.reference.positive)
+            yield lost_gate(
+                f"specificity loss: {shift.name}", pair, policy.shifts.specificity, confidence, family="shift"
+            )
 
 
 def _reproduction(candidate: Candidate, tolerance: float) -> Gate:

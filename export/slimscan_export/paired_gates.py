@@ -18,6 +18,9 @@ Family = Literal["", "subgroup", "shift"]
 _MOST_TIMES = 2.0**20
 """More images than so many times those at hand are called none."""
 
+_MOST_MARGIN = 0.49
+"""No margin grows beyond it, for one of a half would prove nothing."""
+
 _ROUNDING = 1 + 1e-9
 """A share that is exactly what is allowed is allowed, whatever its last binary digit."""
 
@@ -80,6 +83,34 @@ class Gate:
         return GateResult(name=self.name, verdict=self.verdict, measured=self.measured, allowed=self.allowed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """How far a float model's sensitivity on some images falls short of its own target, shares of 0 or more.
+
+    Attributes:
+        seen: On these images.
+        proven: At least so much, by the one-sided bound of the sensitivity.
+    """
+
+    seen: float = 0.0
+    proven: float = 0.0
+
+
+def shortfall(pair: PairedScores, target_sensitivity: float, confidence: float) -> Shortfall:
+    """Compare the float model's sensitivity with its target.
+
+    Args:
+        pair: Positive images.
+        target_sensitivity: What the float model's threshold was chosen for, 0 to 1.
+        confidence: Of the one-sided bound, 0.5 to 1.
+    """
+    found = pair.reference.decisions(pair.reference_threshold)
+    at_most = clustered_upper(found, pair.reference.patients, confidence)
+    return Shortfall(
+        seen=max(0.0, target_sensitivity - float(found.mean())), proven=max(0.0, target_sensitivity - at_most)
+    )
+
+
 def newly_wrong_gate(name: str, pair: PairedScores, limit: Limit, confidence: float, *, family: Family = "") -> Gate:
     """A gate on images of one class that the float model decides rightly and the candidate does not."""
     lost = pair.changes < 0
@@ -88,13 +119,37 @@ def newly_wrong_gate(name: str, pair: PairedScores, limit: Limit, confidence: fl
     return _limited(name, pair, limit, bound, harm=harm, family=family, measured=measured)
 
 
-def lost_gate(name: str, pair: PairedScores, limit: Limit, confidence: float, *, family: Family = "") -> Gate:
-    """A gate on the share of images of one class that are decided rightly, mended ones counted."""
+def lost_gate(
+    name: str,
+    pair: PairedScores,
+    limit: Limit,
+    confidence: float,
+    *,
+    family: Family = "",
+    short: Shortfall | None = None,
+    share: float = 0.0,
+) -> Gate:
+    """A gate on the share of images of one class that are decided rightly, mended ones counted.
+
+    Args:
+        name: What is compared.
+        pair: On the images that it is about.
+        limit: What is allowed where the float model meets its target.
+        confidence: Of the bound, 0.5 to 1.
+        family: What the gate is one of many of.
+        short: Of the float model on these images; None where it has no target.
+        share: Of that shortfall, which the candidate may lose besides: of what was seen in what may be seen, and of
+            what is proven in what must be proven.
+    """
+    besides = ""
+    if short and short.seen:
+        limit = _widened(limit, short, share)
+        besides = f"; the float model is {short.seen:.2%} short of its target here, {short.proven:.2%} of it proven"
     changes = pair.changes
     bound = partial(clustered_loss, changes, pair.reference.patients, confidence)
     measured = (
         f"{int((changes < 0).sum())} lost and {int((changes > 0).sum())} gained of {_counted(pair)} "
-        f"({changes.mean():+.2%}), lost at most {max(0.0, bound()):.2%} {_with(confidence)}"
+        f"({changes.mean():+.2%}), lost at most {max(0.0, bound()):.2%} {_with(confidence)}{besides}"
     )
     return _limited(name, pair, limit, bound, harm=0.0 - float(changes.mean()), family=family, measured=measured)
 
@@ -205,6 +260,12 @@ def _limited(
         patients=len(set(pair.reference.patients)),
         more_images=more,
     )
+
+
+def _widened(limit: Limit, short: Shortfall, share: float) -> Limit:
+    """What is allowed where the float model is short of its target: never less than before, never a half."""
+    margin = min(limit.margin + share * short.proven, max(limit.margin, _MOST_MARGIN))
+    return Limit(observed=min(limit.observed + share * short.seen, margin), margin=margin)
 
 
 def _more_images(bound: Bound, margin: float, images: int) -> int | None:

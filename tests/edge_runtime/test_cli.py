@@ -147,14 +147,14 @@ def test_our_errors_end_in_one_line(monkeypatch, capsys, raised, code, said):
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "code_unbuffered"),
-    [(["predict"], 2, 2), (["predict", "--help"], 2, 0), (["--help"], 2, 2), (["--version"], 2, 2)],
+    ("asked", "codes_unbuffered"),
+    [(["predict"], {2}), (["predict", "--help"], {0, 2}), (["--help"], {2}), (["--version"], {2})],
 )
 @pytest.mark.parametrize("unbuffered", [False, True])
 def test_a_reader_that_goes_away_is_no_traceback(
-    golden_bundle_path, tmp_path, encode, asked, code, code_unbuffered, unbuffered
+    golden_bundle_path, tmp_path, encode, asked, codes_unbuffered, unbuffered
 ):
-    """Written at once, argparse's help meets the closed pipe itself, and ignores it."""
+    """Written at once, argparse's help meets the closed pipe itself, and ignores it since Python 3.11.4."""
     for index in range(20):
         (tmp_path / f"{index}.png").write_bytes(encode(np.zeros((9, 9), np.uint8), "PNG"))
     more = [str(tmp_path), "--bundle", str(golden_bundle_path)] if asked == ["predict"] else []
@@ -163,7 +163,7 @@ def test_a_reader_that_goes_away_is_no_traceback(
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
         process.stdout.close()
         said = process.stderr.read()
-    assert process.returncode == (code_unbuffered if unbuffered else code)
+    assert process.returncode in (codes_unbuffered if unbuffered else {2})
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
 

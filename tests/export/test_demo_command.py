@@ -1,11 +1,18 @@
 """`slimscan demo`: whose folder it may replace, and how it ends. The chain itself runs in tests/end_to_end."""
 
+import itertools
 import json
+import math
 
+import numpy as np
 import pytest
 
+from slimscan_bench.clustering import clustered_loss
+from slimscan_bench.intervals import clopper_pearson_upper
 from slimscan_edge.cli import main
 from slimscan_export.commands import demo
+from slimscan_export.policy import strict_policy
+from slimscan_train.config import read_recipe
 
 
 @pytest.fixture
@@ -103,6 +110,30 @@ def test_a_folder_of_something_else_is_refused_untouched(steps, tmp_path, capsys
     file = tmp_path / "run" / "model.keras"
     assert main(["demo", "--out", str(file)]) == 2
     assert file.is_file()
+
+
+def test_the_first_two_steps_train_and_export_with_the_seed_of_the_demo(tmp_path):
+    """So that trials of the demo (benchmarks/demo_trials.py) do what it does."""
+    train, export = itertools.islice(demo.steps(tmp_path, 7), 2)
+    assert train[:2] == ["train", str(tmp_path / "phantoms")]
+    assert train[train.index("--recipe") + 1] == "demo"
+    assert train[train.index("--seed") + 1] == "7"
+    assert "split.seed=7" in train
+    assert export == ["export", str(tmp_path / "run"), "--out", str(tmp_path / demo.BUNDLE)]
+
+
+def test_a_demo_holds_out_what_the_strict_gates_need():
+    """Each of four series is a quarter of the children; two of them are the subtypes of the positive class."""
+    recipe, strict = read_recipe("demo"), strict_policy()
+    of_series = demo.PATIENTS // 4
+    val, shift = (round(share * of_series) for share in (recipe.split.val_fraction, recipe.split.shift_fraction))
+    assert clopper_pearson_upper(0, val + shift) <= strict.subgroups.new_misses.margin
+    images = 1.25 * 2 * val  # of the geometric distribution that `phantom` draws their number from
+    missed = math.floor((1 - recipe.operate.target_sensitivity) * images)
+    lost = np.where(np.arange(round(images)) < missed, -1.0, 0.0)
+    patients = [f"{image % (2 * val)}" for image in range(round(images))]
+    assert missed == 2
+    assert clustered_loss(lost, patients, strict.confidence) <= strict.shifts.sensitivity.margin
 
 
 def test_a_negative_seed_is_refused(tmp_path, capsys):

@@ -14,7 +14,7 @@ from slimscan_bench.scores import PairedScores, Scores
 from slimscan_edge.bundle import GateResult
 from slimscan_edge.preprocess import PreprocessSpec
 from slimscan_export.gates import EXIT_CODES, Candidate, Shifted, Subgroup, evaluate_gates, in_short, overall
-from slimscan_export.paired_gates import Gate
+from slimscan_export.paired_gates import Gate, Shortfall, lost_gate, shortfall
 from slimscan_export.policy import GatePolicy, strict_policy
 
 SPEC = PreprocessSpec(height=32, width=32)
@@ -250,6 +250,67 @@ def test_a_shift_that_fails_is_caught_though_the_whole_passes(planted, gate, ver
     assert found[gate] == verdict
     assert not_passed(judged) == ({} if verdict == "PASS" else {gate: "FAIL"})
     assert len(found) == len(GATES) + 4
+
+
+@pytest.mark.parametrize(
+    ("missed", "misses", "verdict"),
+    [
+        (9, 7, "FAIL"),  # the float model finds 0.981: it meets its target, and nothing is allowed besides
+        (56, 7, "PASS"),  # it finds 0.880: a tenth short, so that half of a tenth more may be seen
+        (56, 22, "PASS"),
+        (56, 23, "INCONCLUSIVE"),
+        (56, 30, "INCONCLUSIVE"),
+        (56, 31, "FAIL"),  # 0.0667 of 465 are lost, 0.015 + 0.5 x 0.1004 = 0.0652 may be seen
+        (228, 120, "FAIL"),  # however short it is, what is left is not halved once more
+    ],
+)
+def test_where_the_float_model_misses_its_target_the_limits_grow_by_half_of_what_it_is_short(missed, misses, verdict):
+    judged = dataclasses.replace(
+        candidate(764, 286), shifts=(shifted("brighter", missed_by_both=missed, misses=misses),)
+    )
+    assert verdicts(judged)["sensitivity loss: brighter"] == verdict
+    assert exit_code(judged) == {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}[verdict]
+
+
+def test_what_must_be_proven_grows_by_what_is_proven_of_the_shortfall():
+    """Of 465 positives 409 are found. The bound p has a chance of 5 % that so few are."""
+    gate = gates(dataclasses.replace(candidate(), shifts=(shifted("blur", missed_by_both=56, misses=7),)))[
+        "sensitivity loss: blur"
+    ]
+    most = 0.98 - 2 * (gate.margin - 0.03)  # share 0.5 of the shortfall, as error_ratio.most is 1.5
+    assert most == pytest.approx(clopper_pearson_upper(409, 465))
+    assert sum(comb(465, i) * most**i * (1 - most) ** (465 - i) for i in range(410)) == pytest.approx(0.05, abs=1e-9)
+    assert gate.allowed == "at most 6.52% seen, 6.82% proven"
+
+
+def test_a_shortfall_is_that_of_patients_and_none_where_the_target_is_met():
+    pair = paired(200, 10, missed_by_both=20).select(truth(200, 10))
+    assert shortfall(pair, 0.98, 0.95).seen == pytest.approx(0.08)
+    assert shortfall(pair, 0.9, 0.95) == shortfall(pair, 0.5, 0.95) == Shortfall()
+    of_few = paired(200, 10, missed_by_both=20, patients=[f"{image // 4}" for image in range(210)])
+    assert shortfall(of_few.select(truth(200, 10)), 0.98, 0.95).proven < shortfall(pair, 0.98, 0.95).proven
+
+
+def test_a_candidate_that_loses_what_a_growing_limit_just_forbids_passes_no_oftener_than_the_confidence_says():
+    """A float model that finds 0.9 of the positives; of 300 the candidate loses 0.03 + 0.5 x 0.08 in truth."""
+    rng = np.random.default_rng(0)
+    positive = np.ones(300, np.bool_)
+    passed = 0
+    for _ in range(400):
+        found = rng.random(300) < 0.9
+        kept = found & (rng.random(300) >= 0.07 / 0.9)
+        one, other = (scores(positive, np.where(right_ones, 1.0, -1.0)) for right_ones in (found, kept))
+        pair = PairedScores(reference=one, candidate=other, reference_threshold=0.0, candidate_threshold=0.0)
+        short = shortfall(pair, 0.98, STRICT.confidence)
+        gate = lost_gate("loss", pair, STRICT.shifts.sensitivity, STRICT.confidence, short=short, share=0.5)
+        passed += gate.verdict == "PASS"
+    assert 0 < passed <= 0.05 * 400
+
+
+def test_no_limit_grows_to_a_half():
+    """A float model that finds nothing under a shift has nothing to lose there, and its gate still stands."""
+    gate = gates(dataclasses.replace(candidate(), shifts=(shifted("noise", missed_by_both=465),)))
+    assert gate["sensitivity loss: noise"].margin == 0.49
 
 
 def test_a_shift_of_one_class_has_one_gate():

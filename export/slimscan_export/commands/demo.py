@@ -35,7 +35,7 @@ PRODUCTS = {
 """All that a demo writes into its folder, and so all that the next one removes from it."""
 
 _DETAILS = """\
-Draws some 1,600 chests of 1,000 children who do not exist, trains on them, compresses the model to int8, lets the gates
+Draws some 1,250 chests of 1,000 children who do not exist, trains on them, compresses the model to int8, lets the gates
 judge it, answers for a few held-out pictures with overlays, compares float with int8, and measures latency: four
 minutes at most on two idle cores. A model that learnt drawings knows nothing of X-rays; no figure here says anything of
 a disease. Exit code 0 means that every gate passed; times are for show, also where bench calls them INVALID.
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("SLIMSCAN_CACHE", str(folder / "cache"))  # nothing is left outside the folder
     _note(f"drawing the X-rays of {PATIENTS:,} children, seed {seed}; {CLASS_FOLDERS['virus']} is the positive class")
     write_dataset(folder / "phantoms", patients=PATIENTS, seed=seed)
-    for words in _steps(folder, seed):
+    for words in steps(folder, seed):
         _note(f"\n$ slimscan {shlex.join(words)}")
         code = main(words)
         if words[0] == "bench" and code == EXIT_GATE_INCONCLUSIVE:  # nothing is judged by it here
@@ -74,8 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _steps(folder: Path, seed: int) -> Iterator[list[str]]:
-    """The command lines, each made when those before it are done."""
+def steps(folder: Path, seed: int) -> Iterator[list[str]]:
+    """The demo's command lines, each made when those before it are done: the first two train and export.
+
+    Args:
+        folder: The demo's, with the drawings in `phantoms`.
+        seed: Of split and training.
+    """
     phantoms, trained, bundle = str(folder / "phantoms"), str(folder / "run"), str(folder / BUNDLE)
     seeds = ["--seed", str(seed), "--set", f"split.seed={seed}"]
     yield ["train", phantoms, "--out", trained, "--recipe", "demo", *seeds]

@@ -9,10 +9,9 @@ import pytest
 
 from slimscan_edge.errors import InputError
 from slimscan_train.batches import TrainingSet
-from slimscan_train.config import FitConfig, TrainConfig, config_from
+from slimscan_train.config import TrainConfig, config_from
 from slimscan_train.fit import (
     EpochRow,
-    _schedule,
     _stalled,
     _write_history,
     build_optimizer,
@@ -202,18 +201,3 @@ def test_a_teachers_evidence_counts_where_a_target_is_known() -> None:
     expected = np.where(np.isnan(targets), 0.0, each).sum() / 4
     found = step_once(pixels, tf.constant(targets), tf.constant(weights), tf.constant(taught, tf.float32))
     assert float(found) == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_schedule_warms_up_falls_and_starts_anew_at_half_of_the_peak() -> None:
-    asked = FitConfig(epochs=6, restart=4, warmup_epochs=1.0, learning_rate=1e-3)
-    rate = _schedule(asked, 10)
-    found = [float(rate(np.int64(step))) for step in range(60)]
-    assert found[0] == pytest.approx(1e-5)
-    assert found[10] == pytest.approx(1e-3)
-    assert found[25] == pytest.approx(1e-3 * (0.01 + 0.99 * 0.5), rel=1e-5)  # half-way down
-    assert found[39] < 2e-5
-    assert found[40] == pytest.approx(5e-4)
-    assert found[50] == pytest.approx(5e-4 * (0.01 + 0.99 * 0.5), rel=1e-5)
-    assert found == [*found[:10], *sorted(found[10:40], reverse=True), *sorted(found[40:], reverse=True)]
-    alone = _schedule(FitConfig(epochs=4, warmup_epochs=1.0, learning_rate=1e-3), 10)
-    assert found[:40] == [float(alone(np.int64(step))) for step in range(40)]

@@ -27,7 +27,6 @@ class FitConfig:
         batch: Images in one step.
         learning_rate: Peak of the cosine schedule (Loshchilov & Hutter 2017, arXiv:1608.03983).
         warmup_epochs: Epochs of linear warm-up before it.
-        restart: Epoch after which the schedule starts anew at half of the peak (a warm restart, as there); 0 for never.
         weight_decay: Decoupled decay (AdamW, arXiv:1711.05101).
         label_smoothing: Share of each label given to the other class.
         weight_average: Decay per step of the exponential moving average of the weights that is kept; 0 keeps
@@ -46,7 +45,6 @@ class FitConfig:
     batch: int = 32
     learning_rate: float = 3e-3
     warmup_epochs: float = 1.0
-    restart: int = 0
     weight_decay: float = 1e-2
     label_smoothing: float = 0.05
     weight_average: float = 0.998
@@ -62,11 +60,6 @@ class FitConfig:
             raise ValueError(f"balance is {self.balance!r}, expected batches, style, weights or none")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
-        if self.restart and not self.warmup_epochs < self.restart < self.epochs:
-            raise ValueError(
-                f"restart is {self.restart}, expected an epoch after warmup_epochs ({self.warmup_epochs}) and before "
-                f"epochs ({self.epochs}), or 0"
-            )
         if self.epochs < 1 or self.batch < 2 or self.patience < 1:
             raise ValueError("epochs and patience must be at least 1, batch at least 2")
         if not 0 < self.learning_rate < 1 or not 0 <= self.weight_decay < 1:

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,6 +22,9 @@ from slimscan_train.thresholds import threshold_at_sensitivity
 
 Teach: TypeAlias = Callable[[Iterator[Batch], int], Iterator[Batch]]
 """From an epoch's batches and its number to the same batches with other targets."""
+
+_TRACED: "weakref.WeakKeyDictionary[Any, Callable[[Any], Any]]" = weakref.WeakKeyDictionary()
+"""Inference of the models that are in use, traced once each."""
 
 CHECKPOINT = "checkpoint"
 BEST = "best.weights.h5"
@@ -180,11 +184,28 @@ def fine_tune(
 
 def predict_logits(model: Any, pixels: NDArray[np.uint8], batch: int = 64) -> NDArray[np.float64]:
     """Logits of raw pixels uint8 `[N, H, W, C]`, float64 `[N, K]`."""
+    if model not in _TRACED:
+        _TRACED[model] = _trace(model, pixels.shape[1:])
+    infer = _TRACED[model]
     parts = [
-        model(normalise_pixels(np.ascontiguousarray(pixels[start : start + batch])), training=False)[0].numpy()
-        for start in range(0, len(pixels), batch)
+        infer(np.ascontiguousarray(pixels[start : start + batch])).numpy() for start in range(0, len(pixels), batch)
     ]
     return np.concatenate(parts).astype(np.float64)
+
+
+def _trace(model: Any, shape: tuple[int, ...]) -> Callable[[Any], Any]:
+    """The model's inference as one graph: two to four times as fast as layer by layer."""
+    import tensorflow as tf
+
+    keeps_no_model = weakref.ref(model)  # or the graph, which is kept by the model, would keep it for ever
+
+    def logits(pixels: Any) -> Any:
+        return keeps_no_model()(normalise_pixels(pixels), training=False)[0]
+
+    traced: Callable[[Any], Any] = tf.function(
+        logits, autograph=False, input_signature=[tf.TensorSpec([None, *shape], tf.uint8)]
+    )
+    return traced
 
 
 def read_history(folder: Path) -> list[EpochRow]:
@@ -256,35 +277,17 @@ def build_optimizer(model: Any, asked: FitConfig, steps: int) -> Any:
 
 
 def _schedule(asked: FitConfig, steps: int) -> Any:
-    """Linear warm-up, then half a cosine to a hundredth of the peak; after a restart another, from half of the peak."""
-    import tensorflow as tf
+    """Linear warm-up, then half a cosine to a hundredth of the peak."""
     import tf_keras
 
     warmup = max(1, round(asked.warmup_epochs * steps))
-    ends = (asked.restart or asked.epochs) * steps
-    first = tf_keras.optimizers.schedules.CosineDecay(
+    return tf_keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=asked.learning_rate / 100,
-        decay_steps=max(1, ends - warmup),
+        decay_steps=max(1, asked.epochs * steps - warmup),
         alpha=0.01,
         warmup_target=asked.learning_rate,
         warmup_steps=warmup,
     )
-    if not asked.restart:
-        return first
-    second = tf_keras.optimizers.schedules.CosineDecay(
-        asked.learning_rate / 2, (asked.epochs - asked.restart) * steps, alpha=0.01
-    )
-
-    class Restarted(tf_keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-        """The first until it ends, then the second."""
-
-        def __call__(self, step: Any) -> Any:
-            return tf.where(step < ends, first(step), second(step - ends))
-
-        def get_config(self) -> dict[str, Any]:
-            return {}
-
-    return Restarted()
 
 
 def step_function(model: Any, kept: Any, optimizer: Any, config: TrainConfig) -> Callable[[Any, Any, Any, Any], Any]:

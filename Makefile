@@ -63,13 +63,13 @@ fix: $(VENV)/.project ## format, and mend what ruff can mend
 demo: $(VENV)/.project ## the whole chain on images it makes itself
 	@$(BIN)/slimscan demo
 
-reference: $(VENV)/.project ## train and export the reference bundle again: make reference DATA=chest_xray
-	@test -d "$(DATA)" || { echo "make: say where the X-rays lie: make reference DATA=folder" >&2; exit 2; }
-	@$(BIN)/slimscan train "$(DATA)" --recipe teacher --out runs/teacher
-	@$(BIN)/slimscan train "$(DATA)" --recipe pneumonia --teacher runs/teacher --out runs/pneumonia
-	@$(BIN)/slimscan export runs/pneumonia --out runs/pneumonia-0.7.0.slimscan
+reference: $(VENV)/.project ## train and export the reference bundle again: make reference DATA=chest_xray LUNGS=outlines
+	@test -d "$(DATA)" || { echo "make: say where the X-rays lie: make reference DATA=folder LUNGS=folder" >&2; exit 2; }
+	@test -d "$(LUNGS)" || { echo "make: say where the outlines of the lungs lie: make reference DATA=folder LUNGS=folder" >&2; exit 2; }
+	@$(BIN)/slimscan train "$(DATA)" --recipe pneumonia --lungs "$(LUNGS)" --out runs/pneumonia
+	@$(BIN)/slimscan export runs/pneumonia --out runs/pneumonia-0.8.0.slimscan
 	@rm -f edge_runtime/slimscan_edge/reference/*.slimscan
-	@cp runs/pneumonia-0.7.0.slimscan edge_runtime/slimscan_edge/reference/
+	@cp runs/pneumonia-0.8.0.slimscan edge_runtime/slimscan_edge/reference/
 
 lock: $(VENV)/.locked ## resolve requirements/ again; pins that still fit stay
 	@$(WORKSTATION) --python-version 3.11 -o $(LOCK)

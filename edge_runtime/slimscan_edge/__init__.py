@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from slimscan_edge.operating_point import OperatingPoint as OperatingPoint
     from slimscan_edge.preprocess import PreprocessSpec as PreprocessSpec
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 _HOME = {
     "Bundle": "bundle",

@@ -2,7 +2,7 @@
 
 Example:
     >>> from slimscan_edge import Classifier
-    >>> classifier = Classifier.load("pneumonia-0.7.0.slimscan")
+    >>> classifier = Classifier.load("pneumonia-0.8.0.slimscan")
     >>> finding = classifier.predict("xray.jpeg")
     >>> print(finding.decision, finding.probability)
 """

@@ -1,6 +1,7 @@
 """What several stages' tests share: the golden bundle and, where it is, the real data."""
 
 import os
+import signal
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,11 @@ from slimscan_edge.classifier import Classifier
 # Tests assert behaviour, never time: on a busy machine a slow example is not a failed one.
 settings.register_profile("slimscan", deadline=None)
 settings.load_profile("slimscan")
+
+# Started in the background or by nohup, signals are ignored, by all that the tests start too; these are sent in tests.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).parents[1]
 

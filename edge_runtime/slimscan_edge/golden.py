@@ -60,7 +60,7 @@ def self_test(classifier: Classifier) -> SelfTest:
     try:
         expected = _expected(classifier)
         largest = max(
-            max(abs(found - wanted) for found, wanted in zip(outputs[role], values, strict=True))
+            _largest_difference(f"{name}: {role}", outputs[role], values)
             for name, by_role in expected.items()
             for outputs in [golden_outputs(classifier, classifier.bundle.members[name])]
             for role, values in by_role.items()
@@ -108,6 +108,12 @@ def _expected(classifier: Classifier) -> dict[str, dict[str, list[int]]]:
         if not all(isinstance(values, list) and all(type(v) is int for v in values) for values in by_role.values()):
             raise ValueError(f"{EXPECTED}: {name} has something else than integers")
     return expected
+
+
+def _largest_difference(name: str, found: list[int], wanted: list[int]) -> int:
+    if len(found) != len(wanted):
+        raise ValueError(f"{name} has {len(wanted)} integers, and the model gives {len(found)}")
+    return max(abs(one - other) for one, other in zip(found, wanted, strict=True))
 
 
 def _invoke(classifier: Classifier, image: bytes) -> tuple[NDArray[Any], ...]:

@@ -8,7 +8,7 @@ import pytest
 from slimscan_edge.bundle import CARD, Bundle, GateResult, parse_bundle, read_bundle, write_bundle
 from slimscan_edge.classifier import NOT_A_MEDICAL_DEVICE, Classifier
 from slimscan_edge.errors import InterpreterError
-from slimscan_edge.golden import EXPECTED, require_self_test, self_test
+from slimscan_edge.golden import EXPECTED, golden_outputs, require_self_test, self_test
 from slimscan_export import bundling
 from slimscan_export.bundling import make_bundle
 
@@ -58,7 +58,10 @@ def test_golden_images_carry_their_answers(exported):
 
 
 def test_wrong_golden_answers_do_not_leave_the_exporting_machine(exported, monkeypatch):
-    monkeypatch.setattr(bundling, "golden_outputs", lambda *_: {"logits": [99], "evidence": [99]})
+    def wrong(*words):
+        return {role: [value + 99 for value in values] for role, values in golden_outputs(*words).items()}
+
+    monkeypatch.setattr(bundling, "golden_outputs", wrong)
     with pytest.raises(InterpreterError, match="steps off"):
         bundled(exported)
 

@@ -140,7 +140,7 @@ def test_ranges_that_hold_what_passes_through_them_are_accepted(exported):
 def test_ranges_from_dull_pictures_are_refused_by_the_tensors_name(exported):
     from slimscan_export.convert import convert, saved_model
 
-    dull = (128 + (exported.calibration.astype(int) - 128) // 16).astype(np.uint8)
+    dull = (128 + (exported.calibration.astype(int) - 128) // 64).astype(np.uint8)
     with saved_model(exported.model) as saved:
         model = convert(saved, "int8", dull)
     with pytest.raises(InputError, match="saturate on the calibration images") as caught:

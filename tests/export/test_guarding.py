@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from slimscan_edge.bundle import GUARD, Bundle, write_bundle
+from slimscan_edge.bundle import GUARD, Bundle, GateResult, write_bundle
 from slimscan_edge.classifier import Classifier
 from slimscan_edge.guard import REASONS, Guard, GuardRecord, guard_of
 from slimscan_edge.preprocess import PreprocessSpec, decode, fit_to_input
@@ -134,7 +134,8 @@ def squares_bundle(exported, monkeypatch) -> Bundle:
     monkeypatch.setattr(guarding, "LEAST_IMAGES", 100)
     run = exported.run
     names = {"name": "squares", "model_version": "0.1.0"}
-    return make_bundle(run, exported.variants["int8"], run.operating_point, (), "PASS", **names)
+    gate = GateResult(name="new misses", verdict="PASS", measured="0 of 189", allowed="at most 2 %")
+    return make_bundle(run, exported.variants["int8"], run.operating_point, (gate,), "PASS", **names)
 
 
 @pytest.fixture

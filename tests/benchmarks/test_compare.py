@@ -122,7 +122,7 @@ def test_a_model_whose_name_is_not_utf8_is_reported_escaped(data, tmp_path, caps
     assert main(["compare", str(BUNDLE), str(candidate), str(data), "--out", str(out)]) == 0
     assert r"m\udcf6.slimscan" in capsys.readouterr().out
     assert r"m\udcf6.slimscan" in (out / "compare.txt").read_text()
-    assert json.loads((out / "compare.json").read_text())["candidate"]["name"].endswith("m\udcf6.slimscan")
+    assert json.loads((out / "compare.json").read_text())["candidate"]["name"].endswith(r"m\udcf6.slimscan")
 
 
 def test_a_bare_tflite_borrows_and_says_so(data, tmp_path, capsys):

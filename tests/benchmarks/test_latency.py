@@ -195,7 +195,7 @@ def test_an_image_whose_name_is_not_utf8_is_measured_and_named_escaped(tmp_path,
     options = ["--processes", "1", "--repeats", "1", "--warmup", "0", "--cold-starts", "0", "--out", str(out)]
     assert main(["bench", str(image), "--bundle", str(BUNDLE), *options]) == 0
     assert r"r\udcf6ntgen.png, 40x40 L" in capsys.readouterr().out
-    assert json.loads(out.read_text())["images"][0]["name"] == image.name
+    assert json.loads(out.read_text())["images"][0]["name"] == r"r\udcf6ntgen.png"
 
 
 def test_of_many_images_the_slowest_are_named_and_the_rest_counted(tmp_path, capsys):

@@ -200,7 +200,9 @@ def _trace(model: Any, shape: tuple[int, ...]) -> Callable[[Any], Any]:
     keeps_no_model = weakref.ref(model)  # or the graph, which is kept by the model, would keep it for ever
 
     def logits(pixels: Any) -> Any:
-        return keeps_no_model()(normalise_pixels(pixels), training=False)[0]
+        alive = keeps_no_model()
+        assert alive is not None  # it is asked for this
+        return alive(normalise_pixels(pixels), training=False)[0]
 
     traced: Callable[[Any], Any] = tf.function(
         logits, autograph=False, input_signature=[tf.TensorSpec([None, *shape], tf.uint8)]

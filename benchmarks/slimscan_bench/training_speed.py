@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -192,6 +193,9 @@ def measure_training_speed(
         MachineError: The processor has no AVX, or a process that trains ended.
     """
     require_avx()
+    for package in ("tensorflow", "tf_keras"):  # before the processes that train are started, which would fail
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
     packages = ", ".join(describe_package(package) for package in ("tensorflow", "tf_keras"))
     recipe = recipe or DEFAULT_RECIPE
     config = read_recipe(recipe, tuple(changes))

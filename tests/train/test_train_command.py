@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from slimscan_edge.cli import main
+from slimscan_edge.errors import EXIT_FAULT
 from slimscan_train.fit import predict_logits, read_history
 from slimscan_train.run import read_run, read_scores
 from slimscan_train.shifts import SHIFTS
@@ -226,8 +227,7 @@ def test_unreadable_images_are_counted_aloud_or_refused(
 
     called: list[Callable[..., object]] = []
     monkeypatch.setattr("slimscan_train.commands.train.train_run", lambda *words: called.append(words) or 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        train(data, "--out", tmp_path / "run", *ASKED, "--max-unreadable", "0.1")
+    assert train(data, "--out", tmp_path / "run", *ASKED, "--max-unreadable", "0.1") == EXIT_FAULT
     assert called
     assert "1 UNREADABLE images left out" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "run" / "data.json").read_text())["unreadable"]) == 1
